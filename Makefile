@@ -1,0 +1,86 @@
+# State of the lab (test hosts, images, mirror, tools): one folder for all checkouts of a machine, outside of them.
+export LAB ?= $(HOME)/.cache/llm-lab
+export CONTAINERS_CONF := $(LAB)/containers.conf
+export CONTAINERS_STORAGE_CONF := $(LAB)/storage.conf
+export PATH := $(LAB)/venv/bin:$(PATH)
+export ANSIBLE_FORCE_COLOR ?= $(if $(CI),0,)
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+LAB_PLAY := ansible-playbook -i inventories/lab
+STEP := tests/tools/step
+
+.PHONY: help setup site test lint unit docs molecule lab-check lab lab-down clean benchmark build
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(LAB)/.python ## Install Ansible and its Python needs (the one set-up step for using a checkout)
+	@echo "Ready. Put it on your path: export PATH=$(LAB)/venv/bin:\$$PATH"
+	@echo "Then: ansible-playbook site.yml -i inventories/prod"
+
+site: lab ## Start the lab, run site.yml on it, print a real model's answer fetched through the gateway
+	@$(STEP) "site.yml on the lab" $(LAB_PLAY) site.yml
+	@tests/tools/ask
+
+test: lab-check ## Everything that CI checks
+	@$(STEP) "packages and tools" $(MAKE) --no-print-directory $(LAB)/.packages $(LAB)/.python-tests
+	@$(STEP) "lint" $(MAKE) --no-print-directory lint
+	@$(STEP) "unit tests" $(MAKE) --no-print-directory unit
+	@$(STEP) "artifact mirror" molecule/shared/build-mirror.sh
+	@tests/tools/scenarios
+
+lint: $(LAB)/.python-tests ## ansible-lint, ansible-test sanity, yamllint, ruff, mypy, generated docs
+	@tests/tools/lint
+
+unit: $(LAB)/.python-tests ## Unit and property tests
+	@pytest -q -n 2 tests/unit
+
+docs: $(LAB)/.python-tests ## Regenerate the role pages from the argument specs
+	@python tests/tools/role_readme.py
+
+molecule: lab-check $(LAB)/.packages $(LAB)/.python-tests ## One role's scenario: make molecule ROLE=gateway
+	@$(if $(ROLE),,$(error Say which one: make molecule ROLE=$(notdir $(firstword $(wildcard roles/*)))))
+	@molecule/shared/build-mirror.sh
+	@tests/tools/scenarios $(ROLE)
+
+lab: lab-check ## Start the lab's hosts
+	@$(STEP) "packages and tools" $(MAKE) --no-print-directory $(LAB)/.packages $(LAB)/.python
+	@tests/tools/lab-up
+
+lab-check:
+	@tests/tools/lab-check
+
+lab-down: ## Remove the lab's hosts
+	@[ ! -e $(LAB)/venv ] || $(LAB_PLAY) molecule/shared/destroy.yml
+	@molecule/shared/services.sh stop
+
+clean: lab-down ## Remove all that the lab made, its images and tools too
+	@! command -v podman >/dev/null || [ ! -e $(CONTAINERS_CONF) ] || { podman rm -f -v -a; podman network rm -f labnet; podman rmi -af; }
+	rm -rf $(LAB)
+
+build: $(LAB)/.python ## Build the collection's tarball
+	@ansible-galaxy collection build --force
+
+benchmark: lab ## Print the benchmarks' tables for the lab
+	@python tests/benchmarks/site.py -i inventories/lab site.yml
+	@tests/benchmarks/gateway.sh
+
+APT := podman runc conmon netavark aardvark-dns iptables nftables mmdebstrap apt-cacher-ng nginx-light openssh-client iproute2 procps \
+	python3-venv cmake g++ make curl unzip zstd git ca-certificates
+
+$(LAB)/.packages: Makefile
+	@mkdir -p $(LAB)
+	@apt-get update -q >$(LAB)/apt.log 2>&1 && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $(APT) >>$(LAB)/apt.log 2>&1 \
+	  || { tail -5 $(LAB)/apt.log; echo "Packages could not be installed; the whole log is $(LAB)/apt.log" >&2; exit 1; }
+	@touch $@
+
+$(LAB)/.python: requirements.txt
+	@mkdir -p $(LAB)
+	@python3 -m venv $(LAB)/venv || { echo "python3 -m venv failed: install the package python3-venv" >&2; exit 1; }
+	@$(LAB)/venv/bin/pip install -q -r requirements.txt
+	@touch $@
+
+$(LAB)/.python-tests: tests/requirements.txt $(LAB)/.python
+	@$(LAB)/venv/bin/pip install -q -r tests/requirements.txt
+	@touch $@
