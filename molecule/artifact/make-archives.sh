@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # make-archives.sh MIRROR: small archives in the mirror's layout, the same bytes each time.
 set -euo pipefail
 work=$(mktemp -d)

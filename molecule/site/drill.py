@@ -1,7 +1,8 @@
-"""drill.py NAME: breaks one thing under a stream of requests through the gateway, prints what the clients saw, judges it.
+"""drill.py NAME: breaks one thing under a stream of requests through the gateway.
 
-Judgement: a request that was not yet sent to the broken host succeeds; only requests that were running there may fail; afterwards
-everything answers again by itself. A stopped host was not sent anything once it is down, so nothing may fail from then on.
+Prints what the clients saw and judges it: a request that was not yet sent to the broken host succeeds; only requests
+that were running there may fail; afterwards everything answers again by itself. A stopped host was not sent anything
+once it is down, so nothing may fail from then on.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ LAB = pathlib.Path(os.environ["LAB"])
 GATEWAY, HOSTS = "10.77.2.61", ("site-inference1", "site-inference2")
 KEY = (LAB / "secrets" / "api-key").read_text().strip()
 CONTEXT = ssl.create_default_context(cafile=str(LAB / "pki" / "ca.crt"))
-BODY = json.dumps({"model": "smollm2:135m", "prompt": "Count from one to ten.", "stream": True, "options": {"num_predict": 12}})
+BODY = json.dumps(
+    {"model": "smollm2:135m", "prompt": "Count from one to ten.", "stream": True, "options": {"num_predict": 12}}
+)
 
 
 def ask(timeout_s: float = 60) -> str:
     """One streamed completion: "ok", or what went wrong."""
     connection = http.client.HTTPSConnection(GATEWAY, 443, timeout=timeout_s, context=CONTEXT)
     try:
-        connection.request("POST", "/api/generate", BODY, {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"})
+        connection.request(
+            "POST", "/api/generate", BODY, {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        )
         answer = connection.getresponse()
         lines = answer.read().splitlines()
         if answer.status != 200:
@@ -69,7 +74,10 @@ def until(check, seconds: float, what: str) -> float:
 
 
 def stream_during(breaking, seconds: float) -> collections.Counter[tuple[str, str]]:
-    """Three clients ask all the time; `breaking` runs after two seconds. Counts (phase when the request began, outcome)."""
+    """Three clients ask all the time; `breaking` runs after two seconds.
+
+    Counts (phase when the request began, outcome).
+    """
     seen: collections.Counter[tuple[str, str]] = collections.Counter()
     phase = ["before"]
     stop = threading.Event()
@@ -80,7 +88,7 @@ def stream_during(breaking, seconds: float) -> collections.Counter[tuple[str, st
             seen[began, ask()] += 1
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        clients = [pool.submit(client) for _ in range(3)]
+        clients = [pool.submit(client) for _number in range(3)]
         time.sleep(2)
         phase[0] = "during"
         breaking()
@@ -113,21 +121,25 @@ def reboot_all() -> collections.Counter[tuple[str, str]]:
 
 def main() -> int:
     name = sys.argv[1]
-    for _ in range(3):
+    for _number in range(3):
         if (outcome := ask()) != "ok":
             sys.exit(f"{name}: the service was not healthy before the drill ({outcome})")
-    seen = {"kill_runner": kill_runner, "kill_ollama": kill_ollama, "stop_host": stop_host, "reboot_all": reboot_all}[name]()
+    seen = {"kill_runner": kill_runner, "kill_ollama": kill_ollama, "stop_host": stop_host, "reboot_all": reboot_all}[
+        name
+    ]()
     print(f"drill {name}")
     for (phase, outcome), count in sorted(seen.items()):
         print(f"  requests begun {phase:<7} {count:>4} x {outcome}")
     if name == "stop_host":
-        print(f"  answers with one host down: {[ask() for _ in range(6)]}")
+        print(f"  answers with one host down: {[ask() for _number in range(6)]}")
         podman("start", HOSTS[1])
     seconds = until(upstreams_answer, 60, f"{name}: both hosts answering again")
-    seconds += until(lambda: all(ask() == "ok" for _ in range(4)), 60, f"{name}: four answers through the gateway")
+    seconds += until(
+        lambda: all(ask() == "ok" for _number in range(4)), 60, f"{name}: four answers through the gateway"
+    )
     print(f"  everything answers again by itself after {seconds:.1f} s")
     # Two clients at most have a request on the broken host, and each may lose that one and no other.
-    broken = sum(count for (_, outcome), count in seen.items() if outcome != "ok")
+    broken = sum(count for (_phase, outcome), count in seen.items() if outcome != "ok")
     late = {outcome: count for (phase, outcome), count in seen.items() if phase == "after" and outcome != "ok"}
     if broken > 3 or late:
         sys.exit(f"{name}: {broken} requests failed, of those begun after the break: {late}")

@@ -1,7 +1,14 @@
 # Copyright: (c) 2026, baremetal.llm maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Gives the endpoints of a group's hosts."""
+
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Dict, List
+
+from ansible.errors import AnsibleFilterError
 
 DOCUMENTATION = r"""
 name: host_endpoints
@@ -9,9 +16,10 @@ short_description: Where the hosts of a group are reached
 version_added: "0.1.0"
 author: baremetal.llm maintainers (@baremetal-llm)
 description:
-  - Turns a list of host names into a list of endpoints, in the same order, as the gateway's pool of upstreams needs them.
+  - Turns a list of host names into a list of endpoints, in the same order, as the gateway's pool of
+    upstreams needs them.
   - The address is the host's C(llm_address), else its C(ansible_host), else its name.
-positional: _input, hostvars
+positional: hostvars
 options:
   _input:
     description: Names of hosts.
@@ -56,11 +64,6 @@ _value:
       type: int
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Dict, List
-
-from ansible.errors import AnsibleFilterError
-
 
 def host_endpoints(hosts: Sequence[str], hostvars: Mapping[str, Any], port: int = 11434) -> List[Dict[str, Any]]:
     """Endpoint of each host; an unknown host is an error."""
@@ -71,12 +74,14 @@ def host_endpoints(hosts: Sequence[str], hostvars: Mapping[str, Any], port: int 
         if host not in hostvars:
             raise AnsibleFilterError(f"host_endpoints: {host} is not in the inventory; add it or correct its name.")
         known = hostvars[host]
-        endpoints.append({
-            "name": str(host),
-            "address": str(known.get("llm_address") or known.get("ansible_host") or host),
-            "port": int(known.get("ollama_port", port)),
-            "weight": int(known.get("llm_weight", 1)),
-        })
+        endpoints.append(
+            {
+                "name": str(host),
+                "address": str(known.get("llm_address") or known.get("ansible_host") or host),
+                "port": int(known.get("ollama_port", port)),
+                "weight": int(known.get("llm_weight", 1)),
+            }
+        )
     return endpoints
 
 

@@ -114,7 +114,8 @@ class ModelSync:
         """Pulls what is missing, corrupt, or not the pinned digest. A tag that moved without a pin is left alone."""
         seen = self._start()
         if seen.digest and not seen.check.bad and pin in (None, seen.digest):
-            return self._unchanged(seen)
+            self._unchanged(seen)
+            return self._without_long_name(source)
         try:
             manifest = fetch_manifest(source, open_http)
         except RegistryUnreachable as exc:
@@ -207,10 +208,18 @@ class ModelSync:
         # A manifest can be there although the server does not list it: a corrupt config blob hides a model.
         return Seen(digest, manifest.size_bytes, manifest, check=check)
 
-    def _listed(self) -> Optional[Dict[str, Any]]:
+    def _without_long_name(self, source: Source) -> Report:
+        """Removes the mirror's name of the model, which a run leaves that is cut off between copy and delete."""
+        if source.renamed and self._listed(parse_name(source.pull_name)) is not None:
+            self._will(f"delete {source.pull_name}, left by a run that was cut off")
+            if not self.check_mode:
+                self.client.delete(source.pull_name)
+        return self.report
+
+    def _listed(self, name: Optional[ModelName] = None) -> Optional[Dict[str, Any]]:
         for model in self.client.tags():
             try:
-                if parse_name(str(model.get("name", ""))).same(self.name):
+                if parse_name(str(model.get("name", ""))).same(name or self.name):
                     return model
             except StoreError:
                 continue

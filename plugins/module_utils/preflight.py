@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Seque
 
 INVENTORY = "inventory"
 CONTROL_NODE = "control node"
-IPV4_ANY = "0.0.0.0"  # noqa: S104 - compared with, never bound
+IPV4_ANY = "0.0.0.0"  # compared with, never bound
 WILDCARDS = ("::", "*", "")
 LAYERS = ("Task failed: ", "Action failed: ", "Module failed: ", "Failed to connect to the host via ssh: ")
 COMM_MAX = 15  # the kernel cuts a process name here

@@ -53,7 +53,7 @@ class Task:
 def load(path: Path) -> Any:
     """The file's YAML, {} where it is absent or empty."""
     # _Loader is a SafeLoader.
-    return (yaml.load(path.read_text(encoding="utf-8"), _Loader) if path.is_file() else None) or {}  # noqa: S506
+    return (yaml.load(path.read_text(encoding="utf-8"), _Loader) if path.is_file() else None) or {}
 
 
 def roles(root: Path) -> list[Path]:
@@ -79,7 +79,7 @@ def _tasks_of(node: yaml.Node, lines: list[str], where: str) -> Iterator[Task]:
         while start and lines[start - 1].lstrip().startswith("#"):
             start -= 1
         source = "\n".join(lines[start : each.end_mark.line])
-        keys = yaml.load(yaml.serialize(each), _Loader)  # noqa: S506
+        keys = yaml.load(yaml.serialize(each), _Loader)
         yield Task(keys, source, f"{where}:{each.start_mark.line + 1}")
         for key, value in each.value:
             if key.value in ("block", "rescue", "always") and isinstance(value, yaml.SequenceNode):

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Stand-in for an Ollama server in the gateway's scenario. It holds no model; the name of the model says how it behaves.
+"""Stand-in for an Ollama server in the gateway's scenario. The name of the model says how it behaves.
 
 Port 11434 answers like Ollama, port 11435 tells what was asked (GET /) and forgets it (DELETE /).
 """
+
 import hashlib
 import json
 import socket
@@ -31,8 +32,17 @@ class Ollama(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def note(self, body: bytes, model: str) -> dict:
-        entry = {"id": self.headers.get("X-Request-ID"), "method": self.command, "path": self.path, "model": model, "outcome": "running",
-                 "headers": dict(self.headers), "length": len(body), "sha256": hashlib.sha256(body).hexdigest(), "server": socket.gethostname()}
+        entry = {
+            "id": self.headers.get("X-Request-ID"),
+            "method": self.command,
+            "path": self.path,
+            "model": model,
+            "outcome": "running",
+            "headers": dict(self.headers),
+            "length": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "server": socket.gethostname(),
+        }
         with LOCK:
             SEEN.append(entry)
         return entry

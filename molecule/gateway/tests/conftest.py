@@ -1,4 +1,5 @@
 """What all tests of the gateway share: they ask the running gateways from the control machine, as a client would."""
+
 import dataclasses
 import json
 import os
@@ -21,7 +22,16 @@ def key(name: str) -> str:
 
 
 def curl_command(address: str, path: str, who: str = "team-a", *options: str) -> list[str]:
-    command = ["curl", "--silent", "--show-error", "--path-as-is", "--max-time", "30", "--cacert", str(STATE / "pki/ca.crt")]
+    command = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--path-as-is",
+        "--max-time",
+        "30",
+        "--cacert",
+        str(STATE / "pki/ca.crt"),
+    ]
     if who:
         command += ["--header", f"Authorization: Bearer {key(who)}"]
     return [*command, *options, f"https://{address}{path}"]
@@ -81,7 +91,9 @@ def gw_a() -> str:
 @pytest.fixture
 def host_of():
     """Connections to hosts by name."""
-    return lambda name: testinfra.get_host(f"ansible://{name}?ansible_inventory={os.environ['MOLECULE_INVENTORY_FILE']}")
+    return lambda name: testinfra.get_host(
+        f"ansible://{name}?ansible_inventory={os.environ['MOLECULE_INVENTORY_FILE']}"
+    )
 
 
 @pytest.fixture

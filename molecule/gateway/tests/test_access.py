@@ -1,4 +1,5 @@
 """Who may ask, and for what: keys, endpoints, bodies, limits."""
+
 import hashlib
 import http.client
 import json
@@ -11,27 +12,40 @@ import pytest
 from conftest import GATEWAYS, STATE, UPSTREAMS, ask, curl_command, key, seen, wait_for
 
 CHAT = "/v1/chat/completions"
-INFERENCE = ["/api/generate", "/api/chat", "/api/embed", "/api/embeddings", CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"]
+INFERENCE = [
+    "/api/generate",
+    "/api/chat",
+    "/api/embed",
+    "/api/embeddings",
+    CHAT,
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+]
 
 
 def code(answer) -> str:
     return answer.json()["error"]["code"]
 
 
-@pytest.mark.parametrize(("who", "options", "status", "reason"), [
-    ("team-a", [], 200, None),
-    ("", ["--header", "x-api-key: {key}"], 200, None),
-    ("", ["--header", "Authorization: bearer {key}"], 200, None),
-    ("rotated", [], 200, None),
-    ("rotated-new", [], 200, None),
-    ("", [], 401, "key_missing"),
-    ("", ["--header", "Authorization: Bearer {key}x"], 401, "key_unknown"),
-    ("", ["--header", "Authorization: Basic {key}"], 401, "key_missing"),
-    ("", ["--header", "Authorization: Bearer {hash}"], 401, "key_unknown"),
-    ("", ["--header", "Authorization: Bearer team-a"], 401, "key_unknown"),
-    ("expired", [], 401, "key_expired"),
-    ("leaver", [], 401, "key_unknown"),  # worked until side_effect.yml removed it
-])
+@pytest.mark.parametrize(
+    ("who", "options", "status", "reason"),
+    [
+        ("team-a", [], 200, None),
+        ("", ["--header", "x-api-key: {key}"], 200, None),
+        ("", ["--header", "Authorization: bearer {key}"], 200, None),
+        ("rotated", [], 200, None),
+        ("rotated-new", [], 200, None),
+        ("", [], 401, "key_missing"),
+        ("", ["--header", "Authorization: Bearer {key}x"], 401, "key_unknown"),
+        ("", ["--header", "Authorization: Basic {key}"], 401, "key_missing"),
+        ("", ["--header", "Authorization: Bearer {hash}"], 401, "key_unknown"),
+        ("", ["--header", "Authorization: Bearer team-a"], 401, "key_unknown"),
+        ("expired", [], 401, "key_expired"),
+        ("leaver", [], 401, "key_unknown"),  # worked until side_effect.yml removed it
+    ],
+)
 def test_keys(gateway, who, options, status, reason):
     known = {"key": key("team-a"), "hash": hashlib.sha256(key("team-a").encode()).hexdigest()}
     answer = ask(gateway, "/v1/models", who, None, *[option.format(**known) for option in options])
@@ -58,11 +72,33 @@ def test_list_endpoints(gw_a, path):
     assert ask(gw_a, path, "team-a", None, "--head").status == 200
 
 
-@pytest.mark.parametrize("path", [
-    "/", "/api", "/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/push", "/api/show", "/api/ps", "/api/blobs/sha256:00", "/api/me",
-    "/v1/audio/transcriptions", "/api/chat/", "/API/CHAT", "/api/chat/../pull", "/api/pull%2f..%2fchat%2f..%2fpull", "/%61pi/pull", "/api/chat%0a",
-    "/api/chat%00", "/v1/models/..%2f..%2fapi%2fps", "/v1/models/a%20b", "/nginx_status",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api",
+        "/api/pull",
+        "/api/create",
+        "/api/copy",
+        "/api/delete",
+        "/api/push",
+        "/api/show",
+        "/api/ps",
+        "/api/blobs/sha256:00",
+        "/api/me",
+        "/v1/audio/transcriptions",
+        "/api/chat/",
+        "/API/CHAT",
+        "/api/chat/../pull",
+        "/api/pull%2f..%2fchat%2f..%2fpull",
+        "/%61pi/pull",
+        "/api/chat%0a",
+        "/api/chat%00",
+        "/v1/models/..%2f..%2fapi%2fps",
+        "/v1/models/a%20b",
+        "/nginx_status",
+    ],
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_everything_else_is_refused(gw_a, path, method):
     before = len(seen())
@@ -81,34 +117,41 @@ def test_query_strings_are_refused_or_dropped(gw_a):
     assert ask(gw_a, "/v1/messages?beta=true", "team-a", {"model": "echo:1b"}).json()["path"] == "/v1/messages"
 
 
-@pytest.mark.parametrize(("body", "status", "reason"), [
-    (b"[]", 400, "not_json"),
-    (b'"text"', 400, "not_json"),
-    (b"{", 400, "not_json"),
-    (b'{"model":"echo:1b"} {"model":"other"}', 400, "not_json"),
-    (b'{"model":"echo:1b","n":NaN}', 400, "not_json"),
-    (b"{}", 400, "model_name"),
-    (b'{"model":5}', 400, "model_name"),
-    (b'{"model":""}', 400, "model_name"),
-    (b'{"model":"../etc"}', 400, "model_name"),
-    (b'{"model":"echo:1b\\nx"}', 400, "model_name"),
-    # Names that Ollama reads without regard to case, and of which it takes the last one or a mixture.
-    (b'{"model":"echo:1b","model":"other"}', 400, "ambiguous"),
-    (b'{"model":"echo:1b","Model":"other"}', 400, "ambiguous"),
-    (b'{"MODEL":"echo:1b"}', 400, "ambiguous"),
-    (b'{"model":"echo:1b","\\u006dodel":"other"}', 400, "ambiguous"),
-    (b'{"model":"echo:1b","Keep_Alive":0}', 400, "ambiguous"),
-    ('{"model":"echo:1b","\u212aeep_alive":0}'.encode(), 400, "ambiguous"),
-    (b'{"model":"echo:1b","options":{"num_gpu":0},"options":{"seed":1}}', 400, "ambiguous"),
-    (b'{"model":"echo:1b","keep_alive":-1}', 400, "keep_alive"),
-    (b'{"model":"echo:1b","keep_alive":"1h"}', 400, "keep_alive"),
-    (b'{"model":"echo:1b","options":{"num_gpu":0}}', 400, "option_refused"),
-    (b'{"model":"echo:1b","options":{"num_ctx":32769}}', 400, "context_too_large"),
-    (b'{"model":"echo:1b","options":{"num_ctx":"many"}}', 400, "context_too_large"),
-    (b'{"model":"echo:1b","options":{"num_ctx":32768,"temperature":0}}', 200, None),
-    (b' {"model" :"echo:1b", "messages":[{"model":"x","role":"user","content":"\\"model\\": \\\\"},{"model":1,"model":2}],"z":"\\\\\\"}{"}', 200, None),
-    ('{"model":"echo:1b","prompt":"\u4f60\u597d \U0001f600 \\ud83d\\ude00","keep":"}"}\n'.encode(), 200, None),
-])
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"[]", 400, "not_json"),
+        (b'"text"', 400, "not_json"),
+        (b"{", 400, "not_json"),
+        (b'{"model":"echo:1b"} {"model":"other"}', 400, "not_json"),
+        (b'{"model":"echo:1b","n":NaN}', 400, "not_json"),
+        (b"{}", 400, "model_name"),
+        (b'{"model":5}', 400, "model_name"),
+        (b'{"model":""}', 400, "model_name"),
+        (b'{"model":"../etc"}', 400, "model_name"),
+        (b'{"model":"echo:1b\\nx"}', 400, "model_name"),
+        # Names that Ollama reads without regard to case, and of which it takes the last one or a mixture.
+        (b'{"model":"echo:1b","model":"other"}', 400, "ambiguous"),
+        (b'{"model":"echo:1b","Model":"other"}', 400, "ambiguous"),
+        (b'{"MODEL":"echo:1b"}', 400, "ambiguous"),
+        (b'{"model":"echo:1b","\\u006dodel":"other"}', 400, "ambiguous"),
+        (b'{"model":"echo:1b","Keep_Alive":0}', 400, "ambiguous"),
+        ('{"model":"echo:1b","\u212aeep_alive":0}'.encode(), 400, "ambiguous"),
+        (b'{"model":"echo:1b","options":{"num_gpu":0},"options":{"seed":1}}', 400, "ambiguous"),
+        (b'{"model":"echo:1b","keep_alive":-1}', 400, "keep_alive"),
+        (b'{"model":"echo:1b","keep_alive":"1h"}', 400, "keep_alive"),
+        (b'{"model":"echo:1b","options":{"num_gpu":0}}', 400, "option_refused"),
+        (b'{"model":"echo:1b","options":{"num_ctx":32769}}', 400, "context_too_large"),
+        (b'{"model":"echo:1b","options":{"num_ctx":"many"}}', 400, "context_too_large"),
+        (b'{"model":"echo:1b","options":{"num_ctx":32768,"temperature":0}}', 200, None),
+        (
+            b' {"model" :"echo:1b", "messages":[{"a":1,"a":2},{"content":"\\"model\\": \\\\"}],"z":"\\\\\\"}{"}',
+            200,
+            None,
+        ),
+        ('{"model":"echo:1b","prompt":"\u4f60\u597d \U0001f600 \\ud83d\\ude00","keep":"}"}\n'.encode(), 200, None),
+    ],
+)
 def test_bodies(gateway, body, status, reason):
     answer = ask(gateway, CHAT, "team-a", body)
     assert answer.status == status, answer.body
@@ -122,12 +165,18 @@ def test_bodies(gateway, body, status, reason):
 def random_object(pick: random.Random, depth: int = 0) -> str:
     """JSON as clients may write it; the names of the outermost object repeat now and then."""
     space = pick.choice(["", " ", "\n", "\t"])
-    text = "".join(pick.choice(['a', '{', '}', '[', ']', ',', ':', r'\"', r'\\', r'\n', r'\u0041', '\u4f60']) for _ in range(pick.randint(0, 6)))
+    text = "".join(
+        pick.choice(["a", "{", "}", "[", "]", ",", ":", r"\"", r"\\", r"\n", r"\u0041", "\u4f60"])
+        for _ in range(pick.randint(0, 6))
+    )
     if depth and pick.random() < 0.5:
         return pick.choice([f'"{text}"', "1.5e3", "true", "null", "[]", "{}"])
     if depth and pick.random() < 0.4:
         return "[" + f"{space},".join(random_object(pick, depth + 1) for _ in range(pick.randint(0, 3))) + "]"
-    names = [pick.choice(["a", "b", "c", "d", "e", "f", "g", "B", "model"] if not depth else [text, "model", "Model"]) for _ in range(pick.randint(0, 4))]
+    names = [
+        pick.choice(["a", "b", "c", "d", "e", "f", "g", "B", "model"] if not depth else [text, "model", "Model"])
+        for _ in range(pick.randint(0, 4))
+    ]
     pairs = [f'{space}"{name}"{space}:{space}{random_object(pick, depth + 1)}' for name in names]
     return "{" + ",".join(([] if depth else ['"model":"echo:1b"']) + pairs) + space + "}"
 
@@ -166,7 +215,12 @@ def test_a_body_that_is_too_large_is_refused(gateway):
 def test_a_body_of_unknown_length_over_http2_is_refused(gateway):
     answer = ask(gateway, CHAT, "team-a", {"model": "echo:1b"}, "--header", "Content-Length:")
     if answer.status != 411:  # this curl sends a length in spite of being told not to
-        done = subprocess.run([*curl_command(gateway, CHAT), "--request", "POST", "--upload-file", "-"], input=b'{"model":"echo:1b"}', capture_output=True, check=True)
+        done = subprocess.run(
+            [*curl_command(gateway, CHAT), "--request", "POST", "--upload-file", "-"],
+            input=b'{"model":"echo:1b"}',
+            capture_output=True,
+            check=True,
+        )
         assert json.loads(done.stdout)["error"]["code"] == "length_required"
 
 
@@ -174,7 +228,17 @@ def test_a_compressed_body_is_refused(gw_a):
     assert ask(gw_a, CHAT, "team-a", {"model": "echo:1b"}, "--header", "Content-Encoding: zstd").status == 415
 
 
-@pytest.mark.parametrize(("model", "status"), [("echo:1b", 200), ("plain", 200), ("plain:latest", 200), ("echo", 403), ("plain:1b", 403), ("echo:1b:latest", 403)])
+@pytest.mark.parametrize(
+    ("model", "status"),
+    [
+        ("echo:1b", 200),
+        ("plain", 200),
+        ("plain:latest", 200),
+        ("echo", 403),
+        ("plain:1b", 403),
+        ("echo:1b:latest", 403),
+    ],
+)
 def test_models_of_a_key(gateway, model, status):
     assert ask(gateway, CHAT, "narrow", {"model": model}).status == status
     assert ask(gateway, f"/v1/models/{model}", "narrow").status == status
@@ -196,7 +260,9 @@ def test_rate_limit(gateway):
 
 
 def test_limit_of_requests_at_once(gateway):
-    with subprocess.Popen(curl_command(gateway, CHAT, "single", "--no-buffer", "--data", '{"model":"streams:1b"}'), stdout=subprocess.PIPE) as running:
+    with subprocess.Popen(
+        curl_command(gateway, CHAT, "single", "--no-buffer", "--data", '{"model":"streams:1b"}'), stdout=subprocess.PIPE
+    ) as running:
         assert running.stdout and running.stdout.readline()
         refused = ask(gateway, "/v1/models", "single")
         running.communicate()
@@ -228,17 +294,48 @@ def test_headers_of_answers(gateway):
 
 
 def test_headers_on_the_way_to_the_upstream(gateway):
-    sent = {"Origin": "https://elsewhere.example", "Cookie": "a=b", "x-api-key": key("rotated"), "X-Forwarded-For": "192.0.2.1", "X-Request-ID": "mine"}
-    answer = ask(gateway, CHAT, "team-a", {"model": "echo:1b"}, *[part for name in sent for part in ("--header", f"{name}: {sent[name]}")])
+    sent = {
+        "Origin": "https://elsewhere.example",
+        "Cookie": "a=b",
+        "x-api-key": key("rotated"),
+        "X-Forwarded-For": "192.0.2.1",
+        "X-Request-ID": "mine",
+    }
+    answer = ask(
+        gateway,
+        CHAT,
+        "team-a",
+        {"model": "echo:1b"},
+        *[part for name in sent for part in ("--header", f"{name}: {sent[name]}")],
+    )
     arrived = answer.json()["headers"]
-    assert set(arrived) <= {"Host", "Connection", "Content-Type", "Content-Length", "Accept", "User-Agent", "X-Request-ID"}
+    assert set(arrived) <= {
+        "Host",
+        "Connection",
+        "Content-Type",
+        "Content-Length",
+        "Accept",
+        "User-Agent",
+        "X-Request-ID",
+    }
     assert arrived["Host"] == "localhost"
     assert arrived["X-Request-ID"] == answer.headers["x-request-id"] != "mine"
 
 
 def test_plain_http_only_redirects(host_of):
-    done = subprocess.run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", f"http://{GATEWAYS['gw-b']}/v1/models"],
-                          capture_output=True, check=True)
+    done = subprocess.run(
+        [
+            "curl",
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{redirect_url}",
+            f"http://{GATEWAYS['gw-b']}/v1/models",
+        ],
+        capture_output=True,
+        check=True,
+    )
     assert done.stdout.decode() == f"308 https://{GATEWAYS['gw-b']}/v1/models"
     with pytest.raises(OSError):
         socket.create_connection((GATEWAYS["gw-a"], 80), 2)

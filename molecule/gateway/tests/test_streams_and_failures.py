@@ -1,4 +1,5 @@
 """Streams, clients that leave, upstreams that die."""
+
 import json
 import subprocess
 import threading
@@ -24,14 +25,21 @@ def test_pieces_arrive_as_they_are_made(gateway, version):
             assert json.loads(line)["piece"] == len(arrivals)
             arrivals.append(time.monotonic())
     assert len(arrivals) == 5
-    assert all(later - earlier > 0.1 for earlier, later in zip(arrivals, arrivals[1:], strict=False)), "pieces were held back"
+    assert all(later - earlier > 0.1 for earlier, later in zip(arrivals, arrivals[1:], strict=False)), (
+        "pieces were held back"
+    )
 
 
 @VERSIONS
 @pytest.mark.parametrize("model", ["streams-long:1b", "waits:1b"])
 def test_a_client_that_leaves_ends_the_work(gateway, version, model):
-    with subprocess.Popen(curl_command(gateway, CHAT, "team-a", version, "--no-buffer", "--data", json.dumps({"model": model})), stdout=subprocess.PIPE) as client:
-        running = wait_for(lambda: [entry for entry in seen() if entry["model"] == model and entry["outcome"] == "running"])
+    with subprocess.Popen(
+        curl_command(gateway, CHAT, "team-a", version, "--no-buffer", "--data", json.dumps({"model": model})),
+        stdout=subprocess.PIPE,
+    ) as client:
+        running = wait_for(
+            lambda: [entry for entry in seen() if entry["model"] == model and entry["outcome"] == "running"]
+        )
         assert len(running) == 1
         client.kill()
     assert wait_for(lambda: seen(running[0]["id"])[0]["outcome"] == "aborted", 5)
@@ -55,14 +63,17 @@ def test_an_upstream_that_refuses_is_left_out_and_comes_back(gw_a, upstreams):
 
 
 def test_an_upstream_that_is_silent_is_left_out(gw_a, upstreams):
-    upstreams["up-a"].run_test("nft 'add table inet lab; add chain inet lab input { type filter hook input priority 0; }; add rule inet lab input tcp dport 11434 drop'")
+    chain = "add table inet lab; add chain inet lab input { type filter hook input priority 0; }"
+    upstreams["up-a"].run_test(f"nft '{chain}; add rule inet lab input tcp dport 11434 drop'")
     answers, times = [], []
     for _ in range(4):
         start = time.monotonic()
         answers.append(chat(gw_a, "echo:1b"))
         times.append(time.monotonic() - start)
     assert {(answer.status, answer.json()["server"]) for answer in answers} == {(200, "up-b")}
-    assert len([seconds for seconds in times if seconds > 1.5]) == 1, "one request waits for the connect timeout, the others know"
+    assert len([seconds for seconds in times if seconds > 1.5]) == 1, (
+        "one request waits for the connect timeout, the others know"
+    )
 
 
 def test_no_upstream_left(gw_a, upstreams):
@@ -81,7 +92,9 @@ def test_a_reload_does_not_cut_streams(gw_a, host_of):
     lines: list[bytes] = []
 
     def read() -> None:
-        done = subprocess.run(curl_command(gw_a, CHAT, "team-a", "--data", '{"model":"streams:1b"}'), capture_output=True, check=True)
+        done = subprocess.run(
+            curl_command(gw_a, CHAT, "team-a", "--data", '{"model":"streams:1b"}'), capture_output=True, check=True
+        )
         lines.extend(done.stdout.splitlines())
 
     stream = threading.Thread(target=read)

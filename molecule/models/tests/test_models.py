@@ -27,7 +27,11 @@ def test_exactly_the_listed_models_are_offered(host):
 
 def test_both_answer(host):
     for name in ("smollm2:135m", "terse"):
-        answer = ask(host, "/api/generate", {"model": name, "prompt": "Say hello", "stream": False, "options": {"num_predict": 3}})
+        answer = ask(
+            host,
+            "/api/generate",
+            {"model": name, "prompt": "Say hello", "stream": False, "options": {"num_predict": 3}},
+        )
         assert answer["done"] and answer["eval_count"] > 0
 
 

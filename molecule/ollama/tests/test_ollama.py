@@ -20,12 +20,18 @@ def test_upgraded_version_answers(host):
 
 
 def test_model_survived_and_answers(host):
-    answer = ask(host, "/api/generate", {"model": "smollm2:135m", "prompt": "Say hello", "stream": False, "options": {"num_predict": 4}})
+    answer = ask(
+        host,
+        "/api/generate",
+        {"model": "smollm2:135m", "prompt": "Say hello", "stream": False, "options": {"num_predict": 4}},
+    )
     assert answer["done"] and answer["eval_count"] > 0
 
 
 def test_runner_was_started_as_configured(host):
-    ask(host, "/api/generate", {"model": "smollm2:135m", "prompt": "Hi", "stream": False, "options": {"num_predict": 1}})
+    ask(
+        host, "/api/generate", {"model": "smollm2:135m", "prompt": "Hi", "stream": False, "options": {"num_predict": 1}}
+    )
     command = host.check_output("tr '\\0' ' ' < /proc/$(pgrep -o llama-server)/cmdline")
     assert re.search(r"-np 2\b", command) and re.search(r"-c 2048\b", command)
     assert "--cache-type-k q8_0" in command

@@ -5,7 +5,10 @@ import signal
 import ssl
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-load = lambda: context.load_cert_chain("/etc/llm/pki/web.crt", "/etc/llm/pki/web.key")  # noqa: E731
+
+
+def load():
+    context.load_cert_chain("/etc/llm/pki/web.crt", "/etc/llm/pki/web.key")
 
 
 def reload(*_):

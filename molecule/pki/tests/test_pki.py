@@ -17,18 +17,27 @@ def test_client_that_trusts_the_authority_gets_through(host):
     address = host.interface("eth0").addresses[0]
     context = ssl.create_default_context(cafile=str(AUTHORITY / "ca.crt"))
     for expected in (name, address):
-        with socket.create_connection((address, 8443), 10) as raw, context.wrap_socket(raw, server_hostname=expected) as tls:
+        with (
+            socket.create_connection((address, 8443), 10) as raw,
+            context.wrap_socket(raw, server_hostname=expected) as tls,
+        ):
             assert tls.getpeercert()["subject"] == ((("commonName", name),),)
 
 
 def test_client_with_another_name_is_refused(host):
     context = ssl.create_default_context(cafile=str(AUTHORITY / "ca.crt"))
-    with socket.create_connection((host.interface("eth0").addresses[0], 8443), 10) as raw, pytest.raises(ssl.SSLCertVerificationError):
+    with (
+        socket.create_connection((host.interface("eth0").addresses[0], 8443), 10) as raw,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
         context.wrap_socket(raw, server_hostname="other")
 
 
 def test_the_system_trusts_the_authority(host):
-    script = "import ssl,socket; ssl.create_default_context().wrap_socket(socket.create_connection(('127.0.0.1',8443)),server_hostname='%s')"
+    script = (
+        "import ssl,socket; ssl.create_default_context()"
+        ".wrap_socket(socket.create_connection(('127.0.0.1',8443)),server_hostname='%s')"
+    )
     host.run_test(f'python3 -c "{script % host.check_output("hostname")}"')
 
 

@@ -16,7 +16,12 @@ GATEWAY = "10.77.2.61"
 KEY = (LAB / "secrets" / "api-key").read_text().strip()
 CA = str(LAB / "pki" / "ca.crt")
 MARK = "xylophone-4711-marked-prompt"
-CHAT = {"model": "smollm2:135m", "stream": False, "messages": [{"role": "user", "content": f"Say hello. {MARK}"}], "options": {"num_predict": 8}}
+CHAT = {
+    "model": "smollm2:135m",
+    "stream": False,
+    "messages": [{"role": "user", "content": f"Say hello. {MARK}"}],
+    "options": {"num_predict": 8},
+}
 
 testinfra_hosts = ["site-gateway1"]
 
@@ -47,7 +52,9 @@ def test_no_key_no_answer(key):
     assert request("POST", "/api/chat", CHAT, key=key)[0] == 401
 
 
-@pytest.mark.parametrize("path", ["/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/push", "/api/blobs/sha256:0", "/api/show"])
+@pytest.mark.parametrize(
+    "path", ["/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/push", "/api/blobs/sha256:0", "/api/show"]
+)
 def test_models_cannot_be_changed_from_outside(path):
     assert request("POST", path, {"model": "smollm2:135m"})[0] in (403, 404)
 
@@ -68,9 +75,14 @@ def test_certificate_holds_the_name_that_clients_use():
 def test_no_prompt_and_no_key_on_any_disk_or_journal(host):
     assert request("POST", "/api/chat", CHAT)[0] == 200
     for name in ("site-gateway1", "site-inference1", "site-inference2"):
-        machine = host.get_host(f"ssh://root@{host_address(name)}", ssh_identity_file=str(LAB / "id_ed25519"), ssh_extra_args=SSH)
+        machine = host.get_host(
+            f"ssh://root@{host_address(name)}", ssh_identity_file=str(LAB / "id_ed25519"), ssh_extra_args=SSH
+        )
         for secret in (MARK, KEY):
-            found = machine.run(f"grep -rslF -e '{secret}' /var /etc /run /tmp /root 2>/dev/null; journalctl --no-pager | grep -cF -e '{secret}'")
+            found = machine.run(
+                f"grep -rslF -e '{secret}' /var /etc /run /tmp /root 2>/dev/null; "
+                f"journalctl --no-pager | grep -cF -e '{secret}'"
+            )
             assert found.stdout.strip() == "0", f"{name}: {found.stdout}"
 
 
@@ -90,5 +102,5 @@ def test_ollama_answers_gateways_only(host):
 
 def test_access_log_names_the_key_and_the_model(host):
     assert request("POST", "/api/chat", CHAT)[0] == 200
-    line = json.loads(host.check_output("grep '\"path\":\"/api/chat\"' /var/log/nginx/llm-access.log | tail -1"))
+    line = json.loads(host.check_output('grep \'"path":"/api/chat"\' /var/log/nginx/llm-access.log | tail -1'))
     assert (line["key_id"], line["model"], line["status"]) == ("lab", "smollm2:135m", 200)

@@ -29,11 +29,13 @@ local function refuse(status, code, message)
   return ngx.exit(status == 400 and 460 or status)  -- see error_page in nginx.conf
 end
 
+local HEX, digest = {}, ffi.new("unsigned char[32]")
+for i = 0, 255 do HEX[i] = string.format("%02x", i) end
+
 local function sha256(text)
-  local digest = ffi.new("unsigned char[32]")
   ffi.C.SHA256(text, #text, digest)
   local hex = {}
-  for i = 0, 31 do hex[i + 1] = string.format("%02x", digest[i]) end
+  for i = 0, 31 do hex[i + 1] = HEX[digest[i]] end
   return table.concat(hex)
 end
 

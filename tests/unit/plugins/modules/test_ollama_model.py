@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.llm.plugins.module_utils import ollama_store
+from ansible_collections.baremetal.llm.plugins.module_utils.ollama_client import OllamaClient
 from ansible_collections.baremetal.llm.plugins.modules import ollama_model
 from ansible_collections.baremetal.llm.tests.unit.run_module import run_module
 from ansible_collections.baremetal.llm.tests.unit.standin_ollama import sha256
@@ -84,6 +85,20 @@ def test_present_four_ways(
         assert (again["failed"], again["changed"], again["actions"]) == (False, False, [])
         assert again["diff"]["before"] == again["diff"]["after"] == apply["diff"]["after"]
     assert (changes(ollama), files.calls) == (done, [])
+
+
+def test_the_mirrors_name_that_a_cut_off_run_left_is_removed(
+    arguments: dict[str, Any], ollama: Any, files: Any
+) -> None:
+    run(arguments)
+    long_name = files.url.removeprefix("http://") + "/library/m:1"
+    client = OllamaClient(ollama.url, 5, 5)
+    client.copy("m:1", long_name)
+    assert run(arguments, check=True)["changed"]
+    assert long_name in [model["name"] for model in client.tags()]
+    assert run(arguments)["changed"]
+    assert [model["name"] for model in client.tags()] == ["m:1"]
+    assert not run(arguments)["changed"]
 
 
 @pytest.mark.parametrize("with_store", [False, True])

@@ -24,7 +24,7 @@ def run(capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:  # noqa: N802 - the name is the library's
+    def do_HEAD(self) -> None:  # the name is the library's
         self.send_response(500 if self.path == "/broken" else 404)
         self.end_headers()
 
