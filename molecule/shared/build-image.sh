@@ -42,6 +42,7 @@ ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_k
 [Install]
 WantedBy=multi-user.target
 UNIT
+# shellcheck disable=SC2016  # $1 is for the shell that mmdebstrap starts
 mmdebstrap --quiet --variant=apt --include="$packages" --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --customize-hook="copy-in $here/lab-init /usr/local/sbin" --customize-hook="copy-in $o/lab-chrony.env /etc" \

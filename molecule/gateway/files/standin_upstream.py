@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Stand-in for an Ollama server in the gateway's scenario. The name of the model says how it behaves.
 
 Port 11434 answers like Ollama, port 11435 tells what was asked (GET /) and forgets it (DELETE /).

@@ -23,7 +23,7 @@ CHAT = {
     "options": {"num_predict": 8},
 }
 
-testinfra_hosts = ["site-gateway1"]
+testinfra_hosts = ["ansible://site-gateway1?force_ansible=True"]
 
 
 def request(method: str, path: str, body: dict | None = None, key: str | None = KEY) -> tuple[int, dict]:

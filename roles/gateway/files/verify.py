@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """verify.py ADDRESS PORT NAME CA_FILE REVISION: asks the running gateway, from its own host.
 
 Ends with 0 when it serves this revision over TLS and refuses a request without a key.
