@@ -64,7 +64,8 @@ build: $(LAB)/.python ## Build the collection's tarball
 
 benchmark: lab ## Print the benchmarks' tables for the lab
 	@python tests/benchmarks/site.py -i inventories/lab site.yml
-	@tests/benchmarks/gateway.sh
+	@DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends wrk openssl libnginx-mod-http-lua lua-cjson >>$(LAB)/apt.log
+	@python tests/benchmarks/gateway.py
 
 APT := podman runc conmon netavark aardvark-dns iptables nftables mmdebstrap apt-cacher-ng nginx-light openssh-client iproute2 procps \
 	python3-venv cmake g++ make curl unzip zstd git ca-certificates

@@ -70,7 +70,7 @@ class Stream(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for _ in range(5):
+        for _dummy in range(5):
             self.wfile.write(b"2\r\n{}\r\n")
             time.sleep(0.02)
         self.wfile.write(b"0\r\n\r\n")
@@ -215,7 +215,7 @@ def first_bytes(url: str, key: str, count: int) -> list[float]:
         connection = http.client.HTTPConnection(place.hostname, place.port)
     delays = []
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    for _ in range(count):
+    for _dummy in range(count):
         start = time.monotonic()
         connection.request("POST", place.path, '{"model":"stream:1b","stream":true}', headers)
         answer = connection.getresponse()

@@ -1,6 +1,7 @@
 """What all tests of the gateway share: they ask the running gateways from the control machine, as a client would."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -57,7 +58,7 @@ def ask(address: str, path: str, who: str = "team-a", body: object = None, *opti
     assert done.returncode in (0, 56, 92), done.stderr.decode()
     blocks = [block for block in done.stderr.decode().replace("\r", "").split("\n\n") if block.startswith("HTTP/")]
     first, *lines = [block for block in blocks if " 100" not in block.split("\n")[0]][-1].strip().split("\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    headers = {name.lower(): value.strip() for name, dummy, value in (line.partition(":") for line in lines)}
     return Answer(int(first.split()[1]), headers, done.stdout, first.split()[0])
 
 
@@ -96,6 +97,11 @@ def host_of():
     )
 
 
+def all_upstreams_answer(address: str) -> bool:
+    """Whether four questions in a row reach all upstreams."""
+    return {ask(address, "/v1/models").json().get("server") for _dummy in range(4)} == set(UPSTREAMS)
+
+
 @pytest.fixture
 def upstreams(host_of):
     """The upstreams' hosts; afterwards both serve again and the gateways know it."""
@@ -105,4 +111,4 @@ def upstreams(host_of):
         host.run("nft delete table inet lab; systemctl start standin-upstream")
     time.sleep(FAIL_TIMEOUT + 0.5)
     for address in GATEWAYS.values():
-        assert wait_for(lambda: {ask(address, "/v1/models").json().get("server") for _ in range(4)} == set(UPSTREAMS))  # noqa: B023
+        assert wait_for(functools.partial(all_upstreams_answer, address))

@@ -167,15 +167,15 @@ def random_object(pick: random.Random, depth: int = 0) -> str:
     space = pick.choice(["", " ", "\n", "\t"])
     text = "".join(
         pick.choice(["a", "{", "}", "[", "]", ",", ":", r"\"", r"\\", r"\n", r"\u0041", "\u4f60"])
-        for _ in range(pick.randint(0, 6))
+        for _dummy in range(pick.randint(0, 6))
     )
     if depth and pick.random() < 0.5:
         return pick.choice([f'"{text}"', "1.5e3", "true", "null", "[]", "{}"])
     if depth and pick.random() < 0.4:
-        return "[" + f"{space},".join(random_object(pick, depth + 1) for _ in range(pick.randint(0, 3))) + "]"
+        return "[" + f"{space},".join(random_object(pick, depth + 1) for _dummy in range(pick.randint(0, 3))) + "]"
     names = [
         pick.choice(["a", "b", "c", "d", "e", "f", "g", "B", "model"] if not depth else [text, "model", "Model"])
-        for _ in range(pick.randint(0, 4))
+        for _dummy in range(pick.randint(0, 4))
     ]
     pairs = [f'{space}"{name}"{space}:{space}{random_object(pick, depth + 1)}' for name in names]
     return "{" + ",".join(([] if depth else ['"model":"echo:1b"']) + pairs) + space + "}"
@@ -185,9 +185,9 @@ def test_repeated_names_are_found_as_a_json_parser_finds_them(gateway):
     pick = random.Random(7)
     connection = http.client.HTTPSConnection(gateway, context=ssl.create_default_context(cafile=STATE / "pki/ca.crt"))
     verdicts = {200: 0, 400: 0}
-    for _ in range(400):
+    for _dummy in range(400):
         body = random_object(pick)
-        names = [name.lower() for name, _ in json.loads(body, object_pairs_hook=list)]
+        names = [name.lower() for name, dummy in json.loads(body, object_pairs_hook=list)]
         expected = 200 if len(names) == len(set(names)) else 400
         connection.request("POST", CHAT, body.encode(), {"Authorization": f"Bearer {key('team-a')}"})
         answer = connection.getresponse()
@@ -252,7 +252,7 @@ def test_errors_have_the_shape_of_their_interface(gw_a):
 
 
 def test_rate_limit(gateway):
-    answers = [ask(gateway, "/v1/models", "small") for _ in range(5)]
+    answers = [ask(gateway, "/v1/models", "small") for _dummy in range(5)]
     assert [answer.status for answer in answers[-2:]] == [429, 429], "6 a minute with a burst of 2"
     assert code(answers[-1]) == "too_many_requests"
     assert answers[-1].headers["retry-after"] == "10"
@@ -342,6 +342,6 @@ def test_plain_http_only_redirects(host_of):
 
 
 def test_upstreams_share_and_models_go_where_they_are(gw_a):
-    assert {ask(gw_a, CHAT, "team-a", {"model": "echo:1b"}).json()["server"] for _ in range(6)} == set(UPSTREAMS)
-    assert {ask(gw_a, CHAT, "team-a", {"model": "only-a:1b"}).json()["server"] for _ in range(4)} == {"up-a"}
-    assert {ask(gw_a, CHAT, "team-a", {"model": "only-b:1b"}).json()["server"] for _ in range(4)} == {"up-b"}
+    assert {ask(gw_a, CHAT, "team-a", {"model": "echo:1b"}).json()["server"] for _dummy in range(6)} == set(UPSTREAMS)
+    assert {ask(gw_a, CHAT, "team-a", {"model": "only-a:1b"}).json()["server"] for _dummy in range(4)} == {"up-a"}
+    assert {ask(gw_a, CHAT, "team-a", {"model": "only-b:1b"}).json()["server"] for _dummy in range(4)} == {"up-b"}

@@ -46,7 +46,7 @@ def test_a_client_that_leaves_ends_the_work(gateway, version, model):
 
 
 def test_a_request_that_was_sent_is_never_sent_again(gw_a, upstreams):
-    for _ in range(2):
+    for _dummy in range(2):
         answer = chat(gw_a, "dies:1b")
         assert answer.status == 502 and answer.headers["retry-after"] == "5"
         assert isinstance(answer.json()["error"], str)
@@ -56,7 +56,7 @@ def test_a_request_that_was_sent_is_never_sent_again(gw_a, upstreams):
 
 def test_an_upstream_that_refuses_is_left_out_and_comes_back(gw_a, upstreams):
     upstreams["up-a"].run_test("systemctl stop standin-upstream")
-    answers = [chat(gw_a, "echo:1b") for _ in range(8)]
+    answers = [chat(gw_a, "echo:1b") for _dummy in range(8)]
     assert {(answer.status, answer.json()["server"]) for answer in answers} == {(200, "up-b")}
     upstreams["up-a"].run_test("systemctl start standin-upstream")
     assert wait_for(lambda: chat(gw_a, "echo:1b").json()["server"] == "up-a", FAIL_TIMEOUT + 7)
@@ -66,7 +66,7 @@ def test_an_upstream_that_is_silent_is_left_out(gw_a, upstreams):
     chain = "add table inet lab; add chain inet lab input { type filter hook input priority 0; }"
     upstreams["up-a"].run_test(f"nft '{chain}; add rule inet lab input tcp dport 11434 drop'")
     answers, times = [], []
-    for _ in range(4):
+    for _dummy in range(4):
         start = time.monotonic()
         answers.append(chat(gw_a, "echo:1b"))
         times.append(time.monotonic() - start)

@@ -27,7 +27,7 @@ def ask(address: str, port: int, name: str, ca_file: str, path: str) -> Tuple[ht
 def main() -> str:
     address, port, name, ca_file, revision = sys.argv[1:]
     try:
-        health, _ = ask(address, int(port), name, ca_file, "/healthz")
+        health, dummy = ask(address, int(port), name, ca_file, "/healthz")
         refused, body = ask(address, int(port), name, ca_file, "/v1/models")
     except (OSError, http.client.HTTPException) as error:
         return f"no answer at {address}:{port}: {error}"
