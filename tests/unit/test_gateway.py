@@ -175,7 +175,8 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         tasks.append(
             {
                 "block": [
-                    {"ansible.builtin.include_role": {"name": str(ROLE), "tasks_from": "assert.yml"}, "vars": given}
+                    {"ansible.builtin.include_role": {"name": str(ROLE), "tasks_from": part}, "vars": given}
+                    for part in ("assert.yml", "certificate.yml")
                 ],
                 "rescue": [{"ansible.builtin.set_fact": {f"said_{number}": f"{{{{ {said} }}}}"}}],
             }
