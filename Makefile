@@ -62,18 +62,17 @@ clean: lab-down ## Remove all that the lab made, its images and tools too
 build: $(LAB)/.python ## Build the collection's tarball
 	@ansible-galaxy collection build --force
 
-benchmark: lab ## Print the benchmarks' tables for the lab
+benchmark: ## Print the benchmarks' tables (starts with new lab hosts)
+	@$(MAKE) --no-print-directory lab-down lab
 	@python tests/benchmarks/site.py -i inventories/lab site.yml
-	@DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends wrk openssl libnginx-mod-http-lua lua-cjson >>$(LAB)/apt.log
+	@tests/tools/packages wrk openssl libnginx-mod-http-lua lua-cjson
 	@python tests/benchmarks/gateway.py
 
 APT := podman runc conmon netavark aardvark-dns iptables nftables mmdebstrap apt-cacher-ng nginx-light openssh-client iproute2 procps \
 	python3-venv cmake g++ make curl unzip zstd git ca-certificates
 
 $(LAB)/.packages: Makefile
-	@mkdir -p $(LAB)
-	@apt-get update -q >$(LAB)/apt.log 2>&1 && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $(APT) >>$(LAB)/apt.log 2>&1 \
-	  || { tail -5 $(LAB)/apt.log; echo "Packages could not be installed; the whole log is $(LAB)/apt.log" >&2; exit 1; }
+	@tests/tools/packages $(APT)
 	@touch $@
 
 $(LAB)/.python: requirements.txt
