@@ -11,7 +11,8 @@ echo "Building test host image $tag (about a minute)"
 o=$(mktemp -d "$LAB/img.XXXX")
 trap 'rm -rf "$o"' EXIT
 mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)
-mirror=${mirror:-http://deb.debian.org/debian}
+mirror=${mirror:-$(sed -n 's|^deb \(http[^ ]*\) .*|\1|p' /etc/apt/sources.list 2>/dev/null | head -1)}
+mirror=${mirror:?no Debian mirror found in /etc/apt; add one to /etc/apt/sources.list.d/debian.sources}
 packages=systemd,systemd-sysv,libpam-systemd,dbus,python3,python3-apt,openssh-server,iproute2,iputils-ping,procps,nftables,ca-certificates,sudo,kmod,less,tzdata
 mkdir "$o/ca" "$o/chrony.service.d" "$o/journald.conf.d"
 cp /usr/local/share/ca-certificates/*.crt "$o/ca/" 2>/dev/null || true
