@@ -92,6 +92,7 @@ def stream_during(breaking, seconds: float) -> collections.Counter[tuple[str, st
         time.sleep(2)
         phase[0] = "during"
         breaking()
+        time.sleep(0.5)  # a process that was killed needs a moment to lose its sockets
         phase[0] = "after"
         time.sleep(seconds)
         stop.set()
