@@ -44,6 +44,17 @@ def fingerprint() -> dict[str, set[str]]:
     }
 
 
+def kill_all(pid: int) -> None:
+    """kill -9 of a process and all below it: Ansible's workers have sessions of their own."""
+    below = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(pid, signal.SIGKILL)
+    for child in below:
+        try:
+            kill_all(int(child))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended by itself meanwhile
+
+
 def play(inventory: str, *playbooks: str, kill_at_task: int = 0) -> str:
     """Run playbooks and give the output.
 
@@ -60,7 +71,7 @@ def play(inventory: str, *playbooks: str, kill_at_task: int = 0) -> str:
         tasks += line.startswith("TASK [")
         if kill_at_task and tasks == kill_at_task:
             time.sleep(random.uniform(0, 0.8))
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_all(process.pid)
             break
     code = process.wait()
     output = "".join(lines)
