@@ -10,7 +10,7 @@ SHELL := /bin/bash
 LAB_PLAY := ansible-playbook -i inventories/lab
 STEP := tests/tools/step
 
-.PHONY: help setup site test lint unit docs molecule lab-check lab lab-down clean benchmark build
+.PHONY: help setup plan site test lint unit docs molecule lab-check lab lab-down clean benchmark build
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,10 @@ help: ## List the targets
 setup: $(LAB)/.python ## Install Ansible and its Python needs (the one set-up step for using a checkout)
 	@echo "Ready. Put it on your path: export PATH=$(LAB)/venv/bin:\$$PATH"
 	@echo "Then: ansible-playbook site.yml -i inventories/prod"
+
+plan: $(LAB)/.python ## Plan inventories/prod (or INVENTORY=...) and write plan.json and plan.html; contacts no host that has llm_gpus
+	@ansible-playbook playbooks/plan.yml -i $(or $(INVENTORY),inventories/prod) -e llm_report_directory=$(LAB)/plan
+	@echo "Wrote $(LAB)/plan/plan.json and plan.html"
 
 site: lab ## Start the lab, run site.yml on it, print a real model's answer fetched through the gateway
 	@$(STEP) "site.yml on the lab" $(LAB_PLAY) site.yml
@@ -67,6 +71,7 @@ benchmark: ## Print the benchmarks' tables (starts with new lab hosts)
 	@python tests/benchmarks/site.py -i inventories/lab site.yml
 	@tests/tools/packages wrk openssl libnginx-mod-http-lua lua-cjson
 	@python tests/benchmarks/gateway.py
+	@python tests/benchmarks/sizing.py
 
 APT := podman runc conmon netavark aardvark-dns iptables nftables mmdebstrap apt-cacher-ng nginx-light openssh-client iproute2 procps \
 	python3-venv cmake g++ make curl unzip zstd git ca-certificates
