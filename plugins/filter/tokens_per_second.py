@@ -62,9 +62,9 @@ options:
     elements: dict
 notes:
   - "A step reads the weights once and each sequence's cache; its time follows from the memory bandwidth of the GPUs,
-    from unpacking and arithmetic of quantized weights, and from the kernels that it starts. GPUs that share a model work
-    one after the other. C(plugins/module_utils/sizing/speed.py) has the formula and its constants, which were fitted on
-    the measurements in C(tests/fixtures/measured), one set for all models."
+    from unpacking and arithmetic of quantized weights, and from the kernels that it starts. GPUs that share a model
+    work one after the other. C(plugins/module_utils/sizing/speed.py) has the formula and its constants, which were
+    fitted on the measurements in C(tests/fixtures/measured), one set for all models."
   - "C(tests/benchmarks/speed.py) prints every measured speed beside its prediction."
 seealso:
   - plugin: baremetal.llm.vram_estimate
@@ -140,8 +140,9 @@ _value:
       type: float
     confidence:
       description: >-
-        V(measured) where this kind of GPU, model and setting was measured (within 10 %), V(modelled) where the GPU's
-        speed is known for another model, V(wide) elsewhere.
+        Of the decode speed. V(measured) where this card and class of model were measured (within 11 %), V(modelled)
+        where speeds of this card are published (30 %), V(wide) elsewhere (a factor of 1.5, and more with layers in main
+        memory).
       type: str
 """
 

@@ -19,7 +19,7 @@ version_added: "0.2.0"
 author: baremetal.llm maintainers (@baremetal-llm)
 description:
   - Says which layers of a model Ollama 0.30 and later puts on which GPU, and how much memory weights, KV cache, compute
-    buffers and CUDA take there. It computes what llama.cpp allocates instead of estimating it from the size of the file.
+    buffers and CUDA take there. It computes what llama.cpp allocates, and does not guess from the size of the file.
   - A model that does not fit is no error; RV(_value.fits) is then false and RV(_value.reason) says why.
   - Nothing is contacted or loaded. The result depends on the arguments only, and on the header where a file is given.
 positional: _input
@@ -93,7 +93,8 @@ options:
         default: 1024
       gpu_layers:
         description:
-          - Layers to put on GPUs, the output layer counted as one (C(num_gpu) of Ollama). The default is as many as fit.
+          - Layers to put on GPUs, the output layer counted as one (C(num_gpu) of Ollama).
+          - The default is as many as fit.
         type: int
       gpus:
         description:

@@ -28,7 +28,6 @@ _LONGEST_PERIOD = 8
 # One matrix makes gate and up, and in phi3 another one query, key and value.
 _FUSED_UP = frozenset({"glm4", "phi3"})
 _UNSCALED_CHOICE = frozenset({"deepseek2", "qwen2moe"})
-_COMMAND_R_NORM_LAYERS = 64
 _HEAD_NORMS = frozenset({"gemma3", "qwen3", "qwen3moe"})
 _KEY_BEFORE_VALUE = frozenset({"gemma2", "gemma3", "gpt-oss"})
 
@@ -172,11 +171,6 @@ def _cache_kinds(shape: ModelShape) -> Tuple[bool, ...]:
     return tuple(kinds)
 
 
-def _is_large_command_r(shape: ModelShape) -> bool:
-    """Whether heads are normed, as in command-r-plus but not in the smaller model."""
-    return shape.architecture == "command-r" and shape.block_count >= _COMMAND_R_NORM_LAYERS
-
-
 def _has_frequencies(shape: ModelShape) -> bool:
     """Whether the file has a tensor with the frequencies of rotation."""
     return any(name.startswith("rope_") for name, _dimensions in outer_entries(shape))
@@ -261,7 +255,7 @@ class _Builder:
 
     def _foreign(self, layer: int, host: HostLayer) -> None:
         """The experts of a layer of which a later device has the rest, up to where that device goes on."""
-        shape, tokens = self._shape, self._batch.tokens
+        tokens = self._batch.tokens
         self._new_split()
         total = self._expert_sum(layer, tokens, host, None)
         if not self._shared_length():
@@ -553,7 +547,7 @@ class _Builder:
         graph, architecture = self.graph, self._shape.architecture
         turned = name != "value"
         biased = architecture in ("qwen2", "gpt-oss", "qwen2moe")
-        head_norm = turned and (architecture in _HEAD_NORMS or _is_large_command_r(self._shape))
+        head_norm = turned and architecture in _HEAD_NORMS
         weight = {"query": host.query, "key": host.key, "value": host.value}[name]
         value = self._weighted(size, weight, (normed,))
         if biased:

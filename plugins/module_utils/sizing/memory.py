@@ -261,8 +261,8 @@ def _host_layer(setting: Setting, layer: int, part: str) -> compute.HostLayer:
         weights.per_layer_ffn_up_bytes[layer],
         weights.per_layer_ffn_down_bytes[layer],
     )
-    if shape.is_moe_layer(layer) and part in (WHOLE, EXPERTS):
-        # The shared expert's matrices stay on the device.
+    if shape.is_moe_layer(layer):
+        # The shared expert's matrices stay on the device or are copied after these, never together with them.
         routed = shape.expert_count * shape.expert_feed_forward_length
         every = routed + shape.expert_shared_feed_forward_length
         gate, up, down = (size * routed // every for size in (gate, up, down))
@@ -278,4 +278,13 @@ def _host_layer(setting: Setting, layer: int, part: str) -> compute.HostLayer:
     value = max(1, shape.heads_kv(layer)) * shape.value_length_at(layer)
     output = shape.head_count * shape.value_length_at(layer)
     total = query + key + value + output
-    return compute.HostLayer(True, gate, up, down, *(rest * length // total for length in (query, key, value, output)))
+    return compute.HostLayer(
+        True,
+        gate,
+        up,
+        down,
+        query=rest * query // total,
+        key=rest * key // total,
+        value=rest * value // total,
+        output=rest * output // total,
+    )

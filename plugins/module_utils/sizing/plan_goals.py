@@ -228,6 +228,10 @@ def _mixes(
     library: Mapping[str, Any] = (row or {}).get("ollama") or {}
     tags: Dict[str, str] = dict(library.get("tags") or {})
     fixed = quantization_in(name, quantizations)
+    if "digest" in given and asked:
+        if len(asked) > 1:
+            raise SizingError(f"{name} is pinned by its digest: say in quantizations which one it holds, not {len(asked)}.")
+        return [(asked[0], name)]
     if fixed is None and "digest" in given and not asked:
         fixed = library.get("quantization")
     if fixed is not None:
