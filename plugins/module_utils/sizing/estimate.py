@@ -101,7 +101,7 @@ def estimate(request: Mapping[str, Any], catalogues: Catalogues) -> Dict[str, An
         )
     host = placed.host
     # Logits of the last tokens are handed over in main memory.
-    logits = 4.5 * placed.model.shape.vocab_size * placed.setting.outputs
+    logits = 4 * placed.model.shape.vocab_size * placed.setting.outputs
     return {
         "per_gpu": per_gpu,
         "host": {
@@ -266,10 +266,13 @@ def _place(request: Mapping[str, Any], catalogues: Catalogues) -> Placed:
         max(0, int((cards[number].memory_free_mib - overhead.context_mib(cards[number].compute_capability)) * MIB))
         for number in chosen
     ]
+    if not any(free):
+        # Layers are shared in proportion to what is free; where nothing is, evenly.
+        free = [1] * len(free)
     blocks = model.shape.block_count
     if request.get("gpu_layers") is not None:
         count = whole(request, "gpu_layers", 0, 0, 1 << 16)
-        placement = memory.split(setting, min(count, blocks + 1), [float(size) for size in free] if any(free) else [])
+        placement = memory.split(setting, min(count, blocks + 1), [float(size) for size in free])
         if not min(count, blocks + 1):
             placement = memory.Placement(tuple(() for _size in free), None)
     else:

@@ -135,8 +135,8 @@ class Evaluator:
         return isinstance(found, Layout)
 
     @staticmethod
-    def _key(cls: HostClass, content: Content, options: Sequence[Option]) -> Tuple[Any, ...]:
-        return (cls.rank, content, tuple(options[goal] for goal, _users in content))
+    def _key(kind: HostClass, content: Content, options: Sequence[Option]) -> Tuple[Any, ...]:
+        return (kind.rank, content, tuple(options[goal] for goal, _users in content))
 
     def capacity(self, cls: HostClass, content: Content, goal: int, most: int, options: Sequence[Option]) -> int:
         """Most users, up to C(most), of one more model beside C(content); 0: none."""
@@ -189,7 +189,8 @@ class Evaluator:
                     worst = found
                 if found.spread:
                     break
-        assert worst is not None
+        if worst is None:
+            raise AssertionError("a host class without a way to use its GPUs")
         return worst
 
     def _on(

@@ -110,7 +110,7 @@ def goal_of(entry: Any, models: Mapping[str, Any], quantizations: Mapping[str, A
     return Goal(
         name=name,
         model=str(row["name"]) if row else str(given.get("model") or name),
-        licence=str(row.get("licence", "")) if row else str(given.get("license", "")).split("\n")[0][:80],
+        licence=str(row.get("licence", "")) if row else str(given.get("license", "")).split("\n", maxsplit=1)[0][:80],
         identity=json.dumps(_identity(given, row), sort_keys=True, default=str),
         options=_options(given, name, row, quantizations),
         context_length=context_length,
@@ -230,7 +230,7 @@ def _mixes(
     fixed = quantization_in(name, quantizations)
     if "digest" in given and asked:
         if len(asked) > 1:
-            raise SizingError(f"{name} is pinned by its digest: say in quantizations which one it holds, not {len(asked)}.")
+            raise SizingError(f"{name} is pinned by its digest: name in quantizations the one that it holds.")
         return [(asked[0], name)]
     if fixed is None and "digest" in given and not asked:
         fixed = library.get("quantization")

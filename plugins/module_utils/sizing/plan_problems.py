@@ -90,14 +90,16 @@ def _diagnosis(search: Search, number: int, fleet: Sequence[Host]) -> Tuple[str,
             rank = (total, room, progress + min(1.0, max(0.0, closeness)) / 2)
             if best is None or rank > best[0]:
                 best = (rank, room, option, cls)
-    assert best is not None
+    if best is None:
+        raise AssertionError("a goal without options")
     (total, _room, _progress), room, option, cls = best
     where = f"{cls.hosts[0].name} ({cls.hardware})"
     how = f"{option.quantization or 'its file'}, {goal.context_length} tokens and KV cache {option.kv_cache_type}"
     refusal = search.evaluator.layout(cls, ((number, min(room + 1, goal.users)),), _single(search, number, option))
     hosts = sum(len(each.hosts) for each in search.classes)
     if not room:
-        assert isinstance(refusal, Refusal)
+        if not isinstance(refusal, Refusal):
+            raise AssertionError("a host with room for nobody that refuses nothing")
         return refusal.constraint, f"{goal.name} with {how} {lacks(refusal)} on {where}, even for one user"
     if total >= goal.users and goal.least_replicas > hosts:
         return (

@@ -76,7 +76,9 @@ class Search:
         while True:
             found = self._best()
             served = [(self.classes[cls], content) for (cls, content), _count in found.state if content]
-            if all([self.evaluator.confirmed(cls, content, found.options) for cls, content in served]):
+            confirmed = [self.evaluator.confirmed(cls, content, found.options) for cls, content in served]
+            # Every one is asked, so that all refusals are remembered at once.
+            if all(confirmed):
                 return found
 
     def _best(self) -> Arrangement:
@@ -143,7 +145,8 @@ class Search:
                     best = found
                 if not found.unplaced:
                     return found
-        assert best is not None
+        if best is None:
+            raise AssertionError("no arrangement was tried")
         return best
 
     def _place(self, options: Options, counts: Sequence[int], packed: bool) -> Arrangement:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pytest
 from ansible_collections.baremetal.llm.plugins.module_utils.sizing.allocator import Graph
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,15 +61,26 @@ def test_a_view_keeps_its_origin() -> None:
     assert graph.buffer_bytes() == 8 * K
 
 
-def test_the_smallest_hole_that_is_large_enough_is_taken() -> None:
+@pytest.mark.parametrize("sizes", [(6, 3), (3, 6)])
+def test_the_smallest_hole_that_is_large_enough_is_taken(sizes: tuple[int, int]) -> None:
     graph = Graph()
-    large, wall, small, other_wall = (graph.step(size * K, ()) for size in (6, 1, 3, 1))
-    graph.use((large,))
-    graph.use((small,))
-    # Into the hole of 3; the hole of 6 stays for the next.
+    first, wall = graph.step(sizes[0] * K, ()), graph.step(K, ())
+    second, other_wall = graph.step(sizes[1] * K, ()), graph.step(K, ())
+    graph.use((first,))
+    graph.use((second,))
+    # Into the hole of 3, so that the hole of 6 stays for the next.
     fitting, following = graph.step(3 * K, ()), graph.step(6 * K, ())
     graph.use((wall, other_wall, fitting, following))
     assert graph.buffer_bytes() == 11 * K
+
+
+def test_no_place_is_taken_from_a_value_of_which_a_view_is_read_later() -> None:
+    graph = Graph()
+    value = graph.step(4 * K, ())
+    view = graph.view(value)
+    other = graph.step(4 * K, (value,), in_place=True)
+    graph.use((view, other))
+    assert graph.buffer_bytes() == 8 * K
 
 
 def test_neighbouring_holes_become_one() -> None:

@@ -298,3 +298,11 @@ def test_outputs_of_a_whole_batch_cost_more() -> None:
     slot, batch = (found_for(gpus=["H100"], outputs=outputs) for outputs in ("per_slot", "per_batch"))
     assert batch["per_gpu"][0]["compute_mib"] > slot["per_gpu"][0]["compute_mib"]
     assert batch["host"]["output_mib"] > slot["host"]["output_mib"]
+
+
+def test_logits_are_handed_over_in_main_memory() -> None:
+    found = found_for(gpus=["H100"], parallel=4)
+    # 4 bytes for each of 152064 tokens and 4 slots.
+    assert found["host"]["output_mib"] == pytest.approx(4 * 4 * 152064 / 2**20, abs=0.01)
+    parts = ("weights_mib", "kv_cache_mib", "compute_mib", "output_mib")
+    assert found["host"]["total_mib"] == pytest.approx(sum(found["host"][part] for part in parts), abs=0.03)

@@ -77,11 +77,13 @@ def test_text_shows_each_model_and_equal_hosts_once() -> None:
 
 
 def test_a_bar_has_the_shares_of_the_memory() -> None:
-    bar = re.findall(r"\[([WKco.]+)\]", as_text(GOOD))[0]
+    drawn = re.findall(r"\[([WKco.]+)\]", as_text(GOOD))[0]
     gpu = GOOD["hosts"][0]["gpus"][0]
     for key, letter in (("weights_mib", "W"), ("kv_cache_mib", "K")):
-        assert bar.count(letter) / len(bar) == pytest.approx(gpu["parts"][0][key] / gpu["memory_free_mib"], abs=0.04)
-    assert bar.count(".") / len(bar) == pytest.approx(gpu["free_after_mib"] / gpu["memory_free_mib"], abs=0.04)
+        assert drawn.count(letter) / len(drawn) == pytest.approx(
+            gpu["parts"][0][key] / gpu["memory_free_mib"], abs=0.04
+        )
+    assert drawn.count(".") / len(drawn) == pytest.approx(gpu["free_after_mib"] / gpu["memory_free_mib"], abs=0.04)
 
 
 @pytest.mark.parametrize("found", [GOOD, BAD], ids=["good", "bad"])
