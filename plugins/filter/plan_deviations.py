@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, baremetal.llm maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the plan with what runs; thin over module_utils/runner_log.py."""
+"""Compares the plan with what runs; thin over module_utils/deviations.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.llm.plugins.module_utils import runner_log
+from ansible_collections.baremetal.llm.plugins.module_utils import deviations
 from ansible_collections.baremetal.llm.plugins.module_utils.sizing.errors import SizingError
 
 DOCUMENTATION = r"""
@@ -153,8 +153,8 @@ def plan_deviations(
                 "ollama_runner_info and gpu_info, returned."
             )
     try:
-        tolerance = runner_log.Tolerance(float(tolerance_percent), float(tolerance_mib))
-        rows = runner_log.compare(plan, str(host), runners, gpus or [], tolerance, models)
+        tolerance = deviations.Tolerance(float(tolerance_percent), float(tolerance_mib))
+        rows = deviations.compare(plan, str(host), runners, gpus or [], tolerance, models)
     except SizingError as error:
         raise AnsibleFilterError(f"plan_deviations: {error}") from None
     except KeyError as error:
@@ -169,7 +169,7 @@ def plan_deviations(
     return [_row(row, str(host)) for row in rows]
 
 
-def _row(row: runner_log.Row, host: str) -> Dict[str, Any]:
+def _row(row: deviations.Row, host: str) -> Dict[str, Any]:
     values = asdict(row)
     del values["advice"]
     return {**values, "sentence": row.sentence(host), "line": row.line()}
