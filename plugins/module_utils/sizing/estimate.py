@@ -358,7 +358,7 @@ def _reason(placed: Placed, request: Mapping[str, Any]) -> str:
             use.total / MIB + extra - placed.cards[number].memory_free_mib
             for number, use, extra in zip(placed.chosen, placed.uses, placed.overheads_mib)
         )
-        return f"All {total} layers are forced onto {where}, which lacks {short:.0f} MiB: loading fails."
+        return f"All {total} layers are forced onto {where}, and {short:.0f} MiB are lacking: loading fails."
     if placed.placement.in_host or placed.placement.spill:
         moved = len({layer for layer, _part in (*placed.placement.in_host, *placed.placement.spill)})
         return f"Only {on_gpu} of {total} layers are on {where}, {moved} of them without all their experts."

@@ -43,6 +43,7 @@ def fitted(setting: Setting, free_bytes: Sequence[int], target_bytes: int) -> Pl
 class _Search:
     def __init__(self, setting: Setting, free_bytes: Sequence[int], target_bytes: int) -> None:
         self._setting = setting
+        self._free = [float(max(1, free)) for free in free_bytes]
         self._targets = [free - target_bytes for free in free_bytes]
         self._count = len(free_bytes)
         self._layers = setting.shape.block_count + 1
@@ -56,7 +57,7 @@ class _Search:
         return self._placement(shares, self._spill)
 
     def _dense_parts_fit(self) -> bool:
-        everything = memory.all_on_devices(self._setting, [float(target) for target in self._targets])
+        everything = memory.all_on_devices(self._setting, self._free)
         parts = tuple(
             (layer, memory.EXPERTS)
             for layer in range(self._setting.shape.block_count)

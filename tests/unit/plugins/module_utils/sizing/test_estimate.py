@@ -258,7 +258,7 @@ def test_reasons() -> None:
     assert "Only " in found_for(gpus=["T4"])["reason"]
     forced = found_for(gpus=["T4"], gpu_layers=65)
     assert not forced["fits"]
-    assert "forced onto GPU 0, which lacks" in forced["reason"]
+    assert "forced onto GPU 0, and 6410 MiB are lacking" in forced["reason"]
     assert forced["per_gpu"][0]["free_after_mib"] < 0
     asked = found_for(gpus=["H100"], gpu_layers=10)
     assert asked["reason"].startswith("Only 10 of 65 layers are asked for")
@@ -306,3 +306,10 @@ def test_logits_are_handed_over_in_main_memory() -> None:
     assert found["host"]["output_mib"] == pytest.approx(4 * 4 * 152064 / 2**20, abs=0.01)
     parts = ("weights_mib", "kv_cache_mib", "compute_mib", "output_mib")
     assert found["host"]["total_mib"] == pytest.approx(sum(found["host"][part] for part in parts), abs=0.03)
+
+
+def test_a_card_with_less_free_than_the_target_is_no_reason_to_stop() -> None:
+    for placement, free in (("ollama", (1475,)), ("spread", (900, 2050)), ("single", (0,))):
+        cards = [{"name": "L4", "memory_free_mib": mib} for mib in free]
+        found = found_for(name="qwen3:30b-a3b", gpus=cards, placement=placement)
+        assert not found["fits"] and found["reason"]
