@@ -17,7 +17,8 @@ short_description: Upstreams of the gateway by the plan
 version_added: "0.2.0"
 author: baremetal.llm maintainers (@baremetal-llm)
 description:
-  - Leaves out hosts that serve nothing by the plan, and gives the others their weight and models.
+  - Leaves out hosts that serve nothing by the plan, and gives the others their weight, models and slots, with as many
+    requests again that may wait.
 positional: plan
 options:
   _input:
@@ -42,7 +43,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The endpoints with C(weight), in lowest terms, and C(models).
+  description: The endpoints with C(weight) in lowest terms, C(models), C(max_connections) and C(queue).
   type: list
   elements: dict
 """
@@ -57,8 +58,16 @@ def planned_upstreams(endpoints: Sequence[Mapping[str, Any]], plan: Any) -> List
     if not serving:
         raise AnsibleFilterError("planned_upstreams: by the plan none of these hosts serves a model; plan again.")
     common = math.gcd(*(int(weights[each["name"]]) for each in serving)) or 1
+    hosts = {host["name"]: host for host in plan["hosts"]}
     return [
-        {**each, "weight": int(weights[each["name"]]) // common, "models": list(models[each["name"]])}
+        {
+            **each,
+            "weight": int(weights[each["name"]]) // common,
+            "models": list(models[each["name"]]),
+            # The gateway counts for each model, and every model of a host has this many slots.
+            "max_connections": int(hosts[each["name"]]["parallel"]),
+            "queue": int(hosts[each["name"]]["parallel"]),
+        }
         for each in serving
     ]
 

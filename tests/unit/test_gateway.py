@@ -238,6 +238,14 @@ def test_servers() -> None:
     server = {"name": "a", "address": "2001:db8::1", "port": 8080, "weight": 3, "max_connections": 7}
     text = configuration(gateway_upstreams=[server], gateway_fail_timeout_seconds=4)
     assert "server [2001:db8::1]:8080 weight=3 max_conns=7 max_fails=1 fail_timeout=4s;" in text
+    assert "backup" not in text, "without a queue nothing goes beyond the limit"
+
+
+def test_a_queue_is_what_servers_take_beyond_their_limit() -> None:
+    server = {"name": "a", "address": "192.0.2.1", "max_connections": 4, "queue": 3}
+    text = configuration(gateway_upstreams=[server])
+    assert "server 192.0.2.1:11434 weight=1 max_conns=4 max_fails=1" in text
+    assert "server 192.0.2.1:11434 backup max_fails=0 max_conns=3;" in text
 
 
 def test_http2_is_switched_on_as_the_version_wants_it() -> None:

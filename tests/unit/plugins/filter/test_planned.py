@@ -48,10 +48,14 @@ def test_a_plan_of_other_goals_is_refused(made: dict[str, Any]) -> None:
 
 def test_upstreams_get_weight_and_models() -> None:
     endpoints = [{"name": name, "address": name, "port": 1, "weight": 7} for name in ("a", "b", "idle")]
-    made = {"gateway": {"upstream_weights": {"a": 100, "b": 50}, "upstream_models": {"a": ["m", "n"], "b": ["m"]}}}
+    made = {
+        "gateway": {"upstream_weights": {"a": 100, "b": 50}, "upstream_models": {"a": ["m", "n"], "b": ["m"]}},
+        "hosts": [{"name": "a", "parallel": 4}, {"name": "b", "parallel": 2}, {"name": "idle", "parallel": 0}],
+    }
+    at_a, at_b = {"max_connections": 4, "queue": 4}, {"max_connections": 2, "queue": 2}
     assert planned_upstreams(endpoints, made) == [
-        {"name": "a", "address": "a", "port": 1, "weight": 2, "models": ["m", "n"]},
-        {"name": "b", "address": "b", "port": 1, "weight": 1, "models": ["m"]},
+        {"name": "a", "address": "a", "port": 1, "weight": 2, "models": ["m", "n"], **at_a},
+        {"name": "b", "address": "b", "port": 1, "weight": 1, "models": ["m"], **at_b},
     ]
     with pytest.raises(AnsibleFilterError, match="none of these hosts serves a model"):
         planned_upstreams(endpoints[2:], made)
