@@ -10,7 +10,7 @@ SHELL := /bin/bash
 LAB_PLAY := ansible-playbook -i inventories/lab
 STEP := tests/tools/step
 
-.PHONY: help setup plan site test lint unit docs molecule lab-check lab lab-down clean benchmark build
+.PHONY: help setup plan site test test-vm test-long lint unit docs molecule lab-check lab lab-down clean benchmark build
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,15 @@ test: lab-check ## Everything that CI checks
 	@$(STEP) "artifact mirror" molecule/shared/build-mirror.sh
 	@tests/tools/scenarios
 
+test-vm: lab-check ## The scenarios that need a kernel of their own, on emulated machines; some only: make test-vm ROLE="luks selinux"
+	@$(STEP) "packages and tools" $(MAKE) --no-print-directory $(LAB)/.packages $(LAB)/.packages-vm $(LAB)/.python-tests
+	@$(STEP) "artifact mirror" molecule/shared/build-mirror.sh
+	@tests/tools/scenarios --vm $(ROLE)
+
+test-long: lab-check $(LAB)/.packages $(LAB)/.python-tests ## The scenarios that are too long for each change
+	@$(STEP) "artifact mirror" molecule/shared/build-mirror.sh
+	@tests/tools/scenarios hardening
+
 lint: $(LAB)/.python-tests ## ansible-lint, ansible-test sanity, yamllint, ruff, mypy, generated docs
 	@tests/tools/lint
 
@@ -43,7 +52,7 @@ unit: $(LAB)/.python-tests ## Unit and property tests
 docs: $(LAB)/.python-tests ## Regenerate the role pages from the argument specs
 	@python tests/tools/role_readme.py
 
-molecule: lab-check $(LAB)/.packages $(LAB)/.python-tests ## One role's scenario: make molecule ROLE=gateway
+molecule: lab-check $(LAB)/.packages $(LAB)/.python-tests $(if $(wildcard molecule/$(ROLE)),,$(LAB)/.packages-vm) ## One role's scenario: make molecule ROLE=gateway
 	@$(if $(ROLE),,$(error Say which one: make molecule ROLE=$(notdir $(firstword $(wildcard roles/*)))))
 	@molecule/shared/build-mirror.sh
 	@tests/tools/scenarios $(ROLE)
@@ -60,6 +69,7 @@ lab-down: ## Remove the lab's hosts
 	@molecule/shared/services.sh stop
 
 clean: lab-down ## Remove all that the lab made, its images and tools too
+	@[ ! -e $(LAB)/venv ] || molecule/shared/vm/vm down --all
 	@! command -v podman >/dev/null || [ ! -e $(CONTAINERS_CONF) ] || { podman rm -f -v -a; podman network rm -f labnet; podman rmi -af; }
 	rm -rf $(LAB)
 
@@ -75,9 +85,14 @@ benchmark: ## Print the benchmarks' tables (starts with new lab hosts)
 
 APT := podman runc conmon netavark aardvark-dns iptables nftables mmdebstrap apt-cacher-ng nginx-light openssh-client iproute2 procps \
 	python3-venv cmake g++ make curl unzip zstd git ca-certificates
+APT_VM := qemu-system-x86 qemu-utils seabios swtpm fdisk e2fsprogs mmdebstrap zstd iproute2 openssh-client
 
 $(LAB)/.packages: Makefile
 	@tests/tools/packages $(APT)
+	@touch $@
+
+$(LAB)/.packages-vm: Makefile
+	@tests/tools/packages $(APT_VM)
 	@touch $@
 
 $(LAB)/.python: requirements.txt

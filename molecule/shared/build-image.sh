@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# build-image.sh [SUITE]: makes the test host image localhost/lab/host:SUITE (Debian with systemd) from Debian packages only.
+# build-image.sh [SUITE[-server]]: makes the test host image localhost/lab/host:SUITE (Debian with systemd) from Debian packages only.
+# SUITE-server adds what an installed server has and an auditor looks for: kernel, boot loader, audit daemon. Without them
+# most rules of an auditor do not apply, and its score says nothing.
 set -euo pipefail
-suite=${1:-bookworm}
-tag=localhost/lab/host:$suite
+variant=${1:-bookworm}
+suite=${variant%-server}
+tag=localhost/lab/host:$variant
 here=$(dirname "$(readlink -f "$0")")
-exec 9>"${LAB:?set LAB to the state folder}/image-$suite.lock"
+exec 9>"${LAB:?set LAB to the state folder}/image-$variant.lock"
 flock 9
 podman image exists "$tag" && exit 0
 echo "Building test host image $tag (about a minute)"
@@ -14,6 +17,9 @@ mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/nu
 mirror=${mirror:-$(sed -n 's|^deb \(http[^ ]*\) .*|\1|p' /etc/apt/sources.list 2>/dev/null | head -1)}
 mirror=${mirror:?no Debian mirror found in /etc/apt; add one to /etc/apt/sources.list.d/debian.sources}
 packages=systemd,systemd-sysv,libpam-systemd,dbus,python3,python3-apt,openssh-server,iproute2,iputils-ping,procps,nftables,ca-certificates,sudo,kmod,less,tzdata
+if [ "$variant" != "$suite" ]; then
+  packages=$packages,linux-image-cloud-$(dpkg --print-architecture),initramfs-tools,grub2-common,grub-pc-bin,auditd,rsyslog,cron,logrotate,openscap-scanner
+fi
 mkdir "$o/ca" "$o/chrony.service.d" "$o/journald.conf.d"
 cp /usr/local/share/ca-certificates/*.crt "$o/ca/" 2>/dev/null || true
 # No CAP_SYS_TIME in test hosts: the clock is the machine's. Should chrony be installed, it runs and leaves the clock alone (-x).

