@@ -122,10 +122,11 @@ def names_foreign(root: Path) -> list[str]:
 
 
 def scenario_missing(root: Path) -> list[str]:
+    """A role is tried in a container, or on a virtual machine where it needs its own kernel."""
     return [
         f"{role.name}: no scenario"
         for role in roles(root)
-        if not (root / "molecule" / role.name / "molecule.yml").is_file()
+        if not any((root / f"molecule/{role.name}{suffix}/molecule.yml").is_file() for suffix in ("", "_vm"))
     ]
 
 

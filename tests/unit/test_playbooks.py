@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +44,45 @@ def test_an_inventory_without_hosts_is_refused() -> None:
     run = ansible("ansible-playbook", "-i", "localhost,", "playbooks/preflight.yml")
     assert run.returncode != 0
     assert "no host in the groups gateways and inference" in said(run)
+
+
+def test_the_firewall_opens_the_ports_that_services_are_configured_with(tmp_path: pathlib.Path) -> None:
+    """gateway_port moves both; Ollama is open to the addresses of the gateways only."""
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "vars_files": [str(ROOT / "playbooks/vars/host.yml")],
+        "vars": {"llm_zones": {name: {"interfaces": [name]} for name in ("management", "edge", "application")}},
+        "tasks": [{"ansible.builtin.copy": {"dest": f"{tmp_path}/{{{{ inventory_hostname }}}}", "content": RULES}}],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    more = json.dumps(here | {"gateway_port": 8443, "gateway_http_port": 8080})
+    hosts = "gateway1.llm.example.net,gpu1.llm.example.net"
+    run = ansible(
+        "ansible-playbook", "-i", "inventories/prod", "--limit", hosts, "-e", more, str(tmp_path / "play.yml")
+    )
+    assert run.returncode == 0, said(run)
+    assert opened(tmp_path / "gateway1.llm.example.net") == {
+        ("ssh", "22", "management"),
+        ("gateway", "8443", "edge"),
+        ("gateway", "8443", "application"),
+        ("gateway_http", "8080", "edge"),
+        ("gateway_http", "8080", "application"),
+    }
+    assert opened(tmp_path / "gpu1.llm.example.net") == {("ssh", "22", "management"), ("ollama", "11434", "gateways")}
+    ollama = [
+        rule for rule in json.loads((tmp_path / "gpu1.llm.example.net").read_text()) if rule["service"] == "ollama"
+    ]
+    assert ollama[0]["ipv4"] == ["192.0.2.11/32"]
+
+
+RULES = (
+    "{{ llm_zones | baremetal.llm.firewall_rules(llm_services, inventory_hostname, allow_sets=llm_allow_sets)"
+    " | to_json }}"
+)
+
+
+def opened(file: pathlib.Path) -> set[tuple[str, str, str]]:
+    rules = json.loads(file.read_text())
+    return {(rule["service"], port, rule["zone"]) for rule in rules for port in rule["ports"]}

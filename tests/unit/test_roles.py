@@ -84,7 +84,7 @@ b:
       ansible.builtin.debug: {msg: '{{ other_x }}'}
 """,
     "molecule/good/molecule.yml": "platforms: []\n",
-    "molecule/other/molecule.yml": "platforms: []\n",
+    "molecule/other_vm/molecule.yml": "platforms: []\n",
     "plugins/modules/x.py": 'DOCUMENTATION = "module: x"\nEXAMPLES = "- x"\nRETURN = "a: 1"\n',
     "plugins/filter/y.py": 'DOCUMENTATION = "name: y"\nEXAMPLES = "- y"\nRETURN = "a: 1"\n',
     "galaxy.yml": "dependencies: {a.b: '>=1.0.0,<2.0.0'}\n",
@@ -99,6 +99,7 @@ BREACHES = [
     (rules.defaults_differ, "roles/other/defaults/main.yml", "other_x: 1\n", "other_x has a default and none"),
     (rules.names_foreign, "roles/other/defaults/main.yml", "port: 1\n", "other: port"),
     (rules.scenario_missing, "molecule/good/molecule.yml", None, "good: no scenario"),
+    (rules.scenario_missing, "molecule/other_vm/molecule.yml", None, "other: no scenario"),
     (rules.tasks_too_long, MAIN, "#\n" * 151, "151 lines"),
     (rules.errors_ignored, MAIN, "- ansible.builtin.ping:\n  ignore_errors: true\n", "main.yml:1: ignore_errors"),
     (rules.errors_ignored, MAIN, "- block:\n    - a.b.c:\n      ignore_errors: no\n", "main.yml:2: ignore_errors"),
