@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 COLLECTION_ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +26,9 @@ def _install_collection_finder() -> None:
 
 
 _install_collection_finder()
+# How long an example takes is the machine's matter, not the code's.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture
