@@ -52,14 +52,11 @@ def podman(*words: str) -> str:
 
 
 def upstreams_answer() -> bool:
-    """Whether each inference host answers by itself, without the gateway."""
-    for address in ("10.77.2.62", "10.77.2.63"):
-        try:
-            connection = http.client.HTTPConnection(address, 11434, timeout=3)
-            connection.request("GET", "/api/version")
-            if connection.getresponse().status != 200:
-                return False
-        except OSError:
+    """Whether each inference host answers by itself: asked on the host, as its firewall lets only the gateway ask."""
+    for name, address in zip(HOSTS, ("10.77.2.62", "10.77.2.63")):
+        asking = f"import urllib.request as u; u.urlopen('http://{address}:11434/api/version', timeout=3)"
+        found = subprocess.run(["podman", "exec", name, "python3", "-c", asking], capture_output=True, check=False)
+        if found.returncode:
             return False
     return True
 
