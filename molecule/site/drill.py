@@ -136,8 +136,8 @@ def main() -> int:
         lambda: all(ask() == "ok" for _number in range(4)), 60, f"{name}: four answers through the gateway"
     )
     print(f"  everything answers again by itself after {seconds:.1f} s")
-    # Each of the three clients may lose the request that ran on the broken host, and one that a dying process still took:
-    # a prompt that was sent is never sent again.
+    # Each of the three clients may lose the request that ran on the broken host, and one that a dying process still
+    # took: a prompt that was sent is never sent again.
     failed = collections.Counter({phase: 0 for phase in ("before", "during", "after")})
     for (phase, outcome), count in seen.items():
         failed[phase] += count * (outcome != "ok")
