@@ -130,6 +130,31 @@ def scenario_missing(root: Path) -> list[str]:
     ]
 
 
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def checks_skipped(root: Path) -> list[str]:
+    """Whoever runs a part of a role by its tag has the variables checked as well.
+
+    An include reaches the tasks in the file by the tags under ``apply`` only.
+    """
+    found = []
+    for role in roles(root):
+        steps = [task.keys for task in tasks(role.parents[1], "tasks") if f"/{role.name}/tasks/main.yml:" in task.where]
+        wanted = {tag for keys in steps for tag in _texts(keys.get("tags"))} - {"always"}
+        for keys in steps:
+            reached = set(_texts(keys.get("tags")))
+            include = keys.get("ansible.builtin.include_tasks", {})
+            if isinstance(include, dict) and include.get("file") == "assert.yml":
+                reached &= set(_texts((include.get("apply") or {}).get("tags")))
+            elif keys.get("ansible.builtin.import_tasks") != "assert.yml":
+                continue
+            missing = wanted - reached if "always" not in reached else set()
+            found += [f"{role.name}: {tag} runs without its checks" for tag in sorted(missing)]
+    return found
+
+
 def tasks_too_long(root: Path) -> list[str]:
     found = []
     for path in sorted(root.glob("roles/*/tasks/**/*.yml")):

@@ -22,6 +22,7 @@ RULES = [
     rules.defaults_differ,
     rules.names_foreign,
     rules.scenario_missing,
+    rules.checks_skipped,
     rules.tasks_too_long,
     rules.errors_ignored,
     rules.failure_hidden,
@@ -92,6 +93,14 @@ b:
     "bundle/a/b/MANIFEST.json": json.dumps({"collection_info": {"version": "1.10.0"}}),
 }
 MAIN = "roles/good/tasks/main.yml"
+CHECKED = """
+- name: Check
+  ansible.builtin.include_tasks: {{file: assert.yml, apply: {{{}}}}}
+  tags: {}
+- name: Work
+  ansible.builtin.debug:
+  tags: [good_b]
+"""
 BREACHES = [
     (rules.spec_missing, "roles/other/meta/argument_specs.yml", "", "other: no meta"),
     (rules.defaults_differ, "roles/good/defaults/main.yml", "good_port: '1'\n", "good_port is '1', in its spec 1"),
@@ -100,6 +109,9 @@ BREACHES = [
     (rules.names_foreign, "roles/other/defaults/main.yml", "port: 1\n", "other: port"),
     (rules.scenario_missing, "molecule/good/molecule.yml", None, "good: no scenario"),
     (rules.scenario_missing, "molecule/other_vm/molecule.yml", None, "other: no scenario"),
+    (rules.checks_skipped, MAIN, CHECKED.format("tags: [good_a]", "[good_a]"), "good: good_b runs without"),
+    (rules.checks_skipped, MAIN, CHECKED.format("", "[good_a, good_b]"), "good: good_b runs without"),
+    (rules.checks_skipped, MAIN, CHECKED.format("tags: [good_c]", "[always]"), "good: good_b runs without"),
     (rules.tasks_too_long, MAIN, "#\n" * 151, "151 lines"),
     (rules.errors_ignored, MAIN, "- ansible.builtin.ping:\n  ignore_errors: true\n", "main.yml:1: ignore_errors"),
     (rules.errors_ignored, MAIN, "- block:\n    - a.b.c:\n      ignore_errors: no\n", "main.yml:2: ignore_errors"),
