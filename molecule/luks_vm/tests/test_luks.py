@@ -16,8 +16,10 @@ VOLUMES = {
     "store": f"{DISK}2",
     "osd": "/dev/lab/osd",
     "logs": "/dev/lab/logs",
+    "d8": f"{DISK}8",
 }
-MOUNTS = {"models": "/srv/models", "store": "/srv/my-store", "logs": "/srv/logs"}
+MOUNTS = {"models": "/srv/models", "store": "/srv/my-store", "logs": "/srv/logs", "d8": "/srv/d8"}
+ROTATED = ("models", "store", "osd")
 
 
 @pytest.fixture(autouse=True)
@@ -106,11 +108,12 @@ def opens(host, name, key):
     return host.run(f"printf %s {key} | cryptsetup open --test-passphrase --key-file - {VOLUMES[name]}").rc == 0
 
 
-def test_recovery_key_opens_and_the_one_before_the_rotation_does_not(host):
-    assert opens(host, "models", unvault("models.recovery"))
-    (before,) = KEPT.glob("models-*.recovery")
-    assert not opens(host, "models", unvault(before.name))
-    assert not (KEPT / "models.recovery.new").exists()
+@pytest.mark.parametrize("name", ROTATED)
+def test_recovery_key_opens_and_the_one_before_the_rotation_does_not(host, name):
+    assert opens(host, name, unvault(f"{name}.recovery"))
+    (before,) = KEPT.glob(f"{name}-*.recovery")
+    assert not opens(host, name, unvault(before.name))
+    assert not (KEPT / f"{name}.recovery.new").exists()
 
 
 @pytest.mark.parametrize("name", VOLUMES)
@@ -125,9 +128,9 @@ def test_backups_are_encrypted_and_the_newest_fits_the_header(host, name):
 
 
 def test_earlier_headers_are_kept_beside_the_newest():
-    assert len(list(KEPT.glob("models-*.header"))) == 2
-    assert len(list(KEPT.glob("store-*.header"))) == 1
-    assert len(list(KEPT.glob("logs-*.header"))) == 1
+    assert {name: len(list(KEPT.glob(f"{name}-*.header"))) for name in VOLUMES} == {
+        name: 2 if name in ROTATED else 1 for name in VOLUMES
+    }
 
 
 def test_tang_has_one_binding_with_both_servers(host):
