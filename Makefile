@@ -10,7 +10,7 @@ SHELL := /bin/bash
 LAB_PLAY := ansible-playbook -i inventories/lab
 STEP := tests/tools/step
 
-.PHONY: help setup plan site test test-vm test-long lint unit docs molecule lab-check lab lab-down clean benchmark build
+.PHONY: help setup plan site test test-vm test-long lint unit docs molecule lab-check lab lab-down clean benchmark security build
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,10 @@ clean: lab-down ## Remove all that the lab made, its images and tools too
 	@[ ! -e $(LAB)/venv ] || molecule/shared/vm/vm down --all
 	@! command -v podman >/dev/null || [ ! -e $(CONTAINERS_CONF) ] || { podman rm -f -v -a; podman network rm -f labnet; podman rmi -af; }
 	rm -rf $(LAB)
+
+security: lab-check $(LAB)/.packages $(LAB)/.python-tests ## Audit a lab host before and after the host layer, and write the table in docs/security.md
+	@$(STEP) "artifact mirror" molecule/shared/build-mirror.sh
+	@tests/tools/security_tables measure
 
 build: $(LAB)/.python ## Build the collection's tarball
 	@ansible-galaxy collection build --force
