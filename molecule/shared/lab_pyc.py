@@ -1,6 +1,6 @@
-"""Keeps what Python compiles of Ansible's modules: they arrive as a zip of some fifty sources, compiled anew for each task.
+"""Keeps what Python compiles of Ansible's modules: each task sends a zip of some fifty sources to compile anew.
 
-On a test host that is a third of a task's time. Loaded by a .pth file beside it.
+Loaded on test hosts by a .pth file beside it.
 """
 
 import _imp
