@@ -18,7 +18,8 @@ def kept(path, source):
         with open(name, "rb") as file:
             return marshal.loads(file.read())
     except (OSError, EOFError, ValueError, TypeError):
-        code = compile_source(path, source)
+        pass  # not kept yet, or cut off
+    code = compile_source(path, source)
     try:
         with open(f"{name}.{os.getpid()}", "wb") as file:
             file.write(marshal.dumps(code))
