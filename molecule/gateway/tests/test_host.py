@@ -129,11 +129,10 @@ def test_logs_rotate(host, address):
     assert "[alert]" not in host.file("/var/log/nginx/error.log").content_string
 
 
-def test_service(host):
+def test_service(host, exposure):
     service = host.service("nginx")
     assert service.is_running and service.is_enabled
-    security = host.check_output("systemd-analyze security --no-pager nginx")
-    assert float(re.search(r"exposure level for nginx.service: ([\d.]+)", security)[1]) <= 2.5
+    assert exposure("nginx.service") <= 2.5
 
 
 def test_workers_cannot_write_temporary_files(host):

@@ -48,10 +48,9 @@ def test_service_comes_back_by_itself(host):
     assert service.is_running and service.is_enabled
 
 
-def test_unit_is_valid_and_sandboxed(host):
+def test_unit_is_valid_and_sandboxed(host, exposure):
     assert host.run("systemd-analyze verify /etc/systemd/system/ollama.service").stderr == ""
-    score = host.check_output("systemd-analyze security ollama.service --no-pager")
-    assert float(re.search(r"Overall exposure level for ollama.service: ([\d.]+)", score)[1]) <= 4.5
+    assert exposure("ollama.service") <= 4.5
 
 
 def test_programs_belong_to_root_and_the_service_cannot_write_them(host):

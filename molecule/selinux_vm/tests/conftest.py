@@ -1,11 +1,5 @@
-"""Finds what the tests share, and the collection's own reader of denials."""
+"""What the tests of both hosts share."""
 
-import pathlib
-import sys
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "molecule/selinux_vm/tests"), str(ROOT / ".collections")]
-
-import service  # noqa: E402
+import service
 
 answer, probe = service.answer, service.probe
