@@ -26,12 +26,12 @@ def test_kernel_parameters_of_the_network_are_set(host, name, value):
 
 
 def test_parameters_of_the_machine_are_written_and_not_set(host):
-    assert host.file("/etc/sysctl.d/99-hardening.conf").contains("^kernel.panic_on_oops = 1$")
+    assert host.file("/etc/sysctl.d/zz-hardening.conf").contains("^kernel.panic_on_oops = 1$")
     assert parameter(host, "kernel.panic_on_oops") != "1"
 
 
 def test_a_host_of_containers_keeps_forwarding_and_overlays(host):
-    written = host.file("/etc/sysctl.d/99-hardening.conf").contains("ip_forward")
+    written = host.file("/etc/sysctl.d/zz-hardening.conf").contains("ip_forward")
     blocked = blocked_modules(host, "overlay")
     # hard-a waives nothing, hard-b what containers need.
     strict = host.system_info.codename == "bookworm"

@@ -29,7 +29,7 @@ def test_lynis():
 
 
 def test_the_kernel_has_its_parameters_after_the_boot(host):
-    lines = host.file("/etc/sysctl.d/99-hardening.conf").content_string.splitlines()
+    lines = host.file("/etc/sysctl.d/zz-hardening.conf").content_string.splitlines()
     wanted = {line for line in lines if re.match("[a-z]", line)}
     names = " ".join(line.split(" = ")[0] for line in wanted)
     found = {" ".join(line.split()) for line in host.check_output(f"sysctl --ignore {names}").splitlines()}
