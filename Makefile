@@ -41,7 +41,7 @@ test-vm: lab-check ## The scenarios that need a kernel of their own, on emulated
 
 test-long: lab-check $(LAB)/.packages $(LAB)/.python-tests ## The scenarios that are too long for each change
 	@$(STEP) "artifact mirror" molecule/shared/build-mirror.sh
-	@tests/tools/scenarios hardening
+	@tests/tools/scenarios --long
 
 lint: $(LAB)/.python-tests ## ansible-lint, ansible-test sanity, yamllint, ruff, mypy, generated docs
 	@tests/tools/lint
