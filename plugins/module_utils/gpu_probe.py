@@ -25,8 +25,10 @@ PCI_DEVICES = Path("/sys/bus/pci/devices")
 PROC = Path("/proc")
 USUAL_FOLDERS = ("/usr/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib", "/opt/rocm/bin")
 VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
-# VGA, 3D and other display controllers, processing accelerators. NVSwitches (0x0680) and sound (0x0403) are no GPUs.
+# VGA, 3D and other display controllers, processing accelerators. Sound (0x0403) is no GPU.
 GPU_CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")
+# An NVSwitch is an "other bridge". Those of the fifth NVLink generation are no PCI devices of the host.
+SWITCH_CLASSES = ("0x0680",)
 MIB = 1024 * 1024
 KILL_WAIT_S = 2
 XIDS_MAX = 200
@@ -61,12 +63,13 @@ Run = Callable[[Sequence[str]], Answer]
 
 
 @dataclass(frozen=True)
-class PciGpu:
-    """A GPU on the PCI bus; ``driver`` is the kernel module that holds it, "" where none does."""
+class PciDevice:
+    """A GPU or an NVSwitch on the PCI bus; ``driver`` is the kernel module that holds it, "" where none does."""
 
     address: str
     vendor: str
     device_id: str
+    device_class: str
     driver: str
 
 
@@ -80,7 +83,8 @@ class Probe:
     source: str
     driver: Dict[str, Optional[str]]
     gpus: Tuple[Gpu, ...]
-    pci: Tuple[PciGpu, ...]
+    pci: Tuple[PciDevice, ...]
+    switches: Tuple[PciDevice, ...]
     xid_errors: Tuple[nvidia_smi.Xid, ...]
 
 
@@ -125,15 +129,16 @@ def _give_up(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def pci_gpus(devices: Path) -> Tuple[PciGpu, ...]:
-    """GPUs of NVIDIA and AMD below /sys/bus/pci/devices, by address; empty where there is no such folder."""
+def pci_devices(devices: Path, classes: Sequence[str]) -> Tuple[PciDevice, ...]:
+    """Devices of NVIDIA and AMD below /sys/bus/pci/devices, by address; empty where there is no such folder."""
     found = []
     for folder in sorted(devices.iterdir()) if devices.is_dir() else []:
         vendor = VENDORS.get(host_probe.read_text(folder / "vendor").strip())
-        if vendor and host_probe.read_text(folder / "class").strip()[: len("0x0300")] in GPU_CLASSES:
+        device_class = host_probe.read_text(folder / "class").strip()[: len("0x0300")]
+        if vendor and device_class in classes:
             device_id = host_probe.read_text(folder / "device").strip()
             driver = os.path.basename(os.path.realpath(folder / "driver")) if (folder / "driver").exists() else ""
-            found.append(PciGpu(folder.name, vendor, device_id, driver))
+            found.append(PciDevice(folder.name, vendor, device_id, device_class, driver))
     return tuple(found)
 
 
@@ -158,7 +163,7 @@ def probe(options: Options) -> Tuple[Probe, List[str]]:
     def run_limited(argv: Sequence[str]) -> Answer:
         return run(argv, options.timeout_s)
 
-    pci = pci_gpus(PCI_DEVICES)
+    pci = pci_devices(PCI_DEVICES, GPU_CLASSES)
     on_bus = {vendor: [gpu for gpu in pci if gpu.vendor == vendor] for vendor in VENDORS.values()}
     nvidia = _nvidia(run_limited, options, on_bus["nvidia"], warnings)
     amd = _amd(run_limited, on_bus["amd"], options.timeout_s)
@@ -180,6 +185,7 @@ def probe(options: Options) -> Tuple[Probe, List[str]]:
         driver=_driver(deciding.report),
         gpus=gpus,
         pci=pci,
+        switches=pci_devices(PCI_DEVICES, SWITCH_CLASSES),
         xid_errors=xids,
     )
     return result, warnings
@@ -207,7 +213,7 @@ def _driver(report: Optional[Report]) -> Dict[str, Optional[str]]:
     }
 
 
-def _nvidia(run_limited: Run, options: Options, on_bus: Sequence[PciGpu], warnings: List[str]) -> Found:
+def _nvidia(run_limited: Run, options: Options, on_bus: Sequence[PciDevice], warnings: List[str]) -> Found:
     path = nvidia_smi_path(options.nvidia_smi)
     if path:
         return _ask_nvidia_smi(run_limited, path, options.timeout_s, on_bus, warnings)
@@ -218,7 +224,7 @@ def _nvidia(run_limited: Run, options: Options, on_bus: Sequence[PciGpu], warnin
 
 
 def _ask_nvidia_smi(
-    run_limited: Run, path: str, timeout_s: int, on_bus: Sequence[PciGpu], warnings: List[str]
+    run_limited: Run, path: str, timeout_s: int, on_bus: Sequence[PciDevice], warnings: List[str]
 ) -> Found:
     answer = run_limited([path, "-q", "-x"])
     if answer.timed_out:
@@ -265,7 +271,7 @@ def _told(answer: Answer) -> Optional[str]:
     return None if "<" in answer.out else nvidia_smi.failure_problem(answer.status, answer.both)
 
 
-def _no_driver_problem(on_bus: Sequence[PciGpu]) -> str:
+def _no_driver_problem(on_bus: Sequence[PciDevice]) -> str:
     holder = _holder_problem(on_bus)
     if holder:
         return holder
@@ -278,7 +284,7 @@ def _no_driver_problem(on_bus: Sequence[PciGpu]) -> str:
     return f"an NVIDIA GPU is at {where}, but its driver is not installed; install the NVIDIA driver, then reboot."
 
 
-def _holder_problem(on_bus: Sequence[PciGpu]) -> Optional[str]:
+def _holder_problem(on_bus: Sequence[PciDevice]) -> Optional[str]:
     """The sentence for GPUs that all belong to a kernel module other than NVIDIA's."""
     drivers = {gpu.driver for gpu in on_bus}
     if drivers == {"nouveau"}:
@@ -302,7 +308,7 @@ def _import_nvml() -> Any:
         return None
 
 
-def _ask_nvml(nvml: Any, on_bus: Sequence[PciGpu]) -> Found:
+def _ask_nvml(nvml: Any, on_bus: Sequence[PciDevice]) -> Found:
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as exc:
@@ -402,7 +408,7 @@ def _nvml_mig_devices(nvml: Any, ask: Callable[..., Any], handle: Any) -> Tuple[
     return tuple(devices)
 
 
-def _amd(run_limited: Run, on_bus: Sequence[PciGpu], timeout_s: int) -> Found:
+def _amd(run_limited: Run, on_bus: Sequence[PciDevice], timeout_s: int) -> Found:
     """amd-smi, else rocm-smi; a tool that fails on a host without an AMD GPU is no problem."""
     problem = None
     for name, ask in (("amd-smi", _ask_amd_smi), ("rocm-smi", _ask_rocm_smi)):

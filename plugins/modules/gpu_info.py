@@ -139,9 +139,18 @@ pci:
       description: PCI id of the device.
       type: str
       sample: "0x2330"
+    device_class:
+      description: PCI class without the programming interface, such as V(0x0300) or V(0x0302).
+      type: str
+      sample: "0x0302"
     driver:
       description: Kernel module that holds it, such as V(nvidia), V(nouveau) or V(vfio-pci), empty where none does.
       type: str
+switches:
+  description: NVSwitches on the PCI bus, with the keys of RV(pci). Those of the fifth NVLink generation are not there.
+  type: list
+  elements: dict
+  returned: always
 xid_errors:
   description: NVIDIA errors of the kernel log, oldest first, at most the newest 200.
   type: list
