@@ -102,7 +102,8 @@ def test_h100_of_a_recorded_bus(host: Host, check: bool) -> None:
         "nvidia-smi",
     )
     assert answer["driver"] == {"version": "580.159.04", "cuda_version": "13.0", "kernel_module": "open"}
-    assert answer["pci"] == [{"address": H100, "vendor": "nvidia", "device_id": "0x2330", "device_class": "0x0302", "driver": "nvidia"}]
+    card = {"vendor": "nvidia", "device_id": "0x2330", "device_class": "0x0302", "driver": "nvidia"}
+    assert answer["pci"] == [{"address": H100} | card]
     gpu = answer["gpus"][0]
     assert (gpu["name"], gpu["memory_free_mib"], gpu["pci_bus_id"]) == ("NVIDIA H100 80GB HBM3", 81079, H100)
     assert gpu["compute_capability"] is None
