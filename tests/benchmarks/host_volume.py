@@ -119,7 +119,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folders = {each: Path(name) / each for each in ("plain", "luks")}
         try:
-            run("sfdisk", "--quiet", device, data=f"label: gpt\nsize={half}M\nsize={half}M\n".encode())
+            ends = ("1MiB", f"{half + 1}MiB", f"{2 * half + 1}MiB")
+            run("parted", "--script", device, "mklabel", "gpt", "mkpart", "a", *ends[:2], "mkpart", "b", *ends[1:])
             run("udevadm", "settle")
             parts = {"plain": Path(f"{device}1"), "luks": Path(f"{device}2")}
             quick = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
@@ -163,7 +164,8 @@ def main() -> None:
                     run("umount", folder)
             if Path("/dev/mapper/benchmark").exists():
                 run("cryptsetup", "close", "benchmark")
-            run("wipefs", "--all", "--quiet", "--force", f"{device}1", f"{device}2", device)
+            made = [part for part in (f"{device}1", f"{device}2") if Path(part).exists()]
+            run("wipefs", "--all", "--quiet", "--force", *made, device)
     json.dump(figures, sys.stdout)
 
 
