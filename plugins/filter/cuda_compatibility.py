@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, List, Optional
 from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.llm.plugins.module_utils.accelerator import cuda
 from ansible_collections.baremetal.llm.plugins.module_utils.accelerator.errors import AcceleratorError
-from ansible_collections.baremetal.llm.plugins.plugin_utils.accelerator import plain, tables
+from ansible_collections.baremetal.llm.plugins.module_utils.host_probe import to_facts
+from ansible_collections.baremetal.llm.plugins.plugin_utils.accelerator import tables
 
 DOCUMENTATION = r"""
 name: cuda_compatibility
@@ -86,7 +87,7 @@ def cuda_compatibility(
         found = cuda.cuda_compatibility(driver_version, toolkits, compat_packages or [], tables(), data_center)
     except AcceleratorError as error:
         raise AnsibleFilterError(f"cuda_compatibility: {error}") from None
-    return [plain(each) for each in found]
+    return [to_facts(vars(each)) for each in found]
 
 
 class FilterModule:

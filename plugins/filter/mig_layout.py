@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Optional
 from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.llm.plugins.module_utils.accelerator import mig
 from ansible_collections.baremetal.llm.plugins.module_utils.accelerator.errors import AcceleratorError
-from ansible_collections.baremetal.llm.plugins.plugin_utils.accelerator import plain, tables
+from ansible_collections.baremetal.llm.plugins.module_utils.host_probe import to_facts
+from ansible_collections.baremetal.llm.plugins.plugin_utils.accelerator import tables
 
 DOCUMENTATION = r"""
 name: mig_layout
@@ -81,10 +82,10 @@ _value:
 def mig_layout(card: Any, wanted: Any, gpu: Optional[int] = None) -> Dict[str, Any]:
     """The layout; AnsibleFilterError for values that make no sense."""
     try:
-        layout: Dict[str, Any] = plain(mig.mig_layout(card, wanted, tables(), gpu))
+        layout = mig.mig_layout(card, wanted, tables(), gpu)
     except AcceleratorError as error:
         raise AnsibleFilterError(f"mig_layout: {error}") from None
-    return layout
+    return to_facts(vars(layout))
 
 
 class FilterModule:

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict
 from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.llm.plugins.module_utils.accelerator.driver import driver_candidates
 from ansible_collections.baremetal.llm.plugins.module_utils.accelerator.errors import AcceleratorError
-from ansible_collections.baremetal.llm.plugins.plugin_utils.accelerator import plain, tables
+from ansible_collections.baremetal.llm.plugins.module_utils.host_probe import to_facts
+from ansible_collections.baremetal.llm.plugins.plugin_utils.accelerator import tables
 
 DOCUMENTATION = r"""
 name: nvidia_driver_candidates
@@ -169,8 +170,7 @@ def candidates(
         found = driver_candidates(cards, distribution, kernel, secure_boot, wants or {}, tables())
     except AcceleratorError as error:
         raise AnsibleFilterError(f"nvidia_driver_candidates: {error}") from None
-    decision: Dict[str, Any] = plain(found)
-    return decision
+    return to_facts(vars(found))
 
 
 class FilterModule:

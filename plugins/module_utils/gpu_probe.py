@@ -129,13 +129,13 @@ def _give_up(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def pci_devices(devices: Path, classes: Sequence[str]) -> Tuple[PciDevice, ...]:
-    """Devices of NVIDIA and AMD below /sys/bus/pci/devices, by address; empty where there is no such folder."""
+def pci_devices(devices: Path) -> Tuple[PciDevice, ...]:
+    """GPUs and NVSwitches below /sys/bus/pci/devices, by address; empty where there is no such folder."""
     found = []
     for folder in sorted(devices.iterdir()) if devices.is_dir() else []:
         vendor = VENDORS.get(host_probe.read_text(folder / "vendor").strip())
         device_class = host_probe.read_text(folder / "class").strip()[: len("0x0300")]
-        if vendor and device_class in classes:
+        if vendor and device_class in (*GPU_CLASSES, *SWITCH_CLASSES):
             device_id = host_probe.read_text(folder / "device").strip()
             driver = os.path.basename(os.path.realpath(folder / "driver")) if (folder / "driver").exists() else ""
             found.append(PciDevice(folder.name, vendor, device_id, device_class, driver))
@@ -163,7 +163,8 @@ def probe(options: Options) -> Tuple[Probe, List[str]]:
     def run_limited(argv: Sequence[str]) -> Answer:
         return run(argv, options.timeout_s)
 
-    pci = pci_devices(PCI_DEVICES, GPU_CLASSES)
+    devices = pci_devices(PCI_DEVICES)
+    pci = tuple(device for device in devices if device.device_class in GPU_CLASSES)
     on_bus = {vendor: [gpu for gpu in pci if gpu.vendor == vendor] for vendor in VENDORS.values()}
     nvidia = _nvidia(run_limited, options, on_bus["nvidia"], warnings)
     amd = _amd(run_limited, on_bus["amd"], options.timeout_s)
@@ -185,7 +186,7 @@ def probe(options: Options) -> Tuple[Probe, List[str]]:
         driver=_driver(deciding.report),
         gpus=gpus,
         pci=pci,
-        switches=pci_devices(PCI_DEVICES, SWITCH_CLASSES),
+        switches=tuple(device for device in devices if device.device_class in SWITCH_CLASSES),
         xid_errors=xids,
     )
     return result, warnings

@@ -9,18 +9,13 @@ Rows are plain mappings. What is given as C(extra) comes from the user's invento
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-import yaml
 from ansible_collections.baremetal.llm.plugins.module_utils.sizing.errors import SizingError, unknown
 from ansible_collections.baremetal.llm.plugins.module_utils.sizing.request import Catalogues
+from ansible_collections.baremetal.llm.plugins.plugin_utils.documents import CATALOGUE, document
 
 Row = Mapping[str, Any]
-
-_FOLDER = Path(__file__).resolve().parents[2] / "catalogue"
-# The C loader is some ten times as fast, and not built everywhere.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_models(extra: Optional[Sequence[Row]] = None) -> Dict[str, Row]:
@@ -61,21 +56,9 @@ def _by_name(what: str, name: str, rows: Mapping[str, Row]) -> Row:
 
 
 @lru_cache(maxsize=64)
-def _documents(path: str) -> Mapping[str, Any]:
-    with open(path, encoding="utf-8") as stream:
-        try:
-            content = yaml.load(stream, Loader=_LOADER)
-        except yaml.YAMLError as error:
-            raise SizingError(f"{path} is no YAML file ({error}): correct it.") from None
-    if not isinstance(content, dict):
-        raise SizingError(f"{path} holds no mapping: give it its lists by name.")
-    return content
-
-
-@lru_cache(maxsize=64)
 def _file(file_name: str, key: str) -> Mapping[str, Row]:
-    path = _FOLDER / file_name
-    rows = _documents(str(path)).get(key)
+    path = CATALOGUE / file_name
+    rows = document(path, SizingError).get(key)
     if not isinstance(rows, list):
         raise SizingError(f"{path} has no list {key}: add it.")
     return index_rows(rows, f"{key} of {file_name}")

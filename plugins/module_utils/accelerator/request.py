@@ -128,16 +128,24 @@ def pci_id(value: Any) -> Optional[str]:
 def _cards(values: Any, tables: Tables) -> Tuple[List[Card], List[str], int]:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
         raise AcceleratorError(f"cards is {values!r}; give a list of PCI ids.")
-    bridges = sum(_bridge(value) for value in values)
-    ids = [found for value in values if not _bridge(value) for found in [pci_id(value)] if found is not None]
-    cards = [card for card in map(tables.card, ids) if card is not None]
-    unknown = [each for each in ids if tables.card(each) is None and each not in tables.switches]
-    return cards, unknown, bridges + sum(each in tables.switches for each in ids)
+    cards: List[Card] = []
+    unknown: List[str] = []
+    switches = 0
+    for value in values:
+        found = pci_id(value)
+        card = tables.card(found) if found else None
+        # A row of gpu_info says that it is a switch, whose id no table needs to know.
+        if found and (found in tables.switches or _is_bridge(value)):
+            switches += 1
+        elif card:
+            cards.append(card)
+        elif found:
+            unknown.append(found)
+    return cards, unknown, switches
 
 
-def _bridge(value: Any) -> bool:
-    """Whether it is a row of gpu_info for an NVSwitch, whose id no table needs to know."""
-    return isinstance(value, Mapping) and str(value.get("device_class")) == "0x0680" and pci_id(value) is not None
+def _is_bridge(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("device_class") == "0x0680"
 
 
 def _distribution(value: Any, tables: Tables) -> Tuple[Optional[Distribution], str, str]:
