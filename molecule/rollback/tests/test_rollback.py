@@ -33,5 +33,11 @@ def test_boot_unit_is_sandboxed(exposure) -> None:
     assert exposure("llm-rollback.service") <= 2.5
 
 
+def test_boot_unit_builds_nothing_in_tmp(host: Host) -> None:
+    # The boot cleans /tmp at the same time.
+    show = host.check_output("systemctl show --property=PrivateDevices,PrivateTmp llm-rollback.service")
+    assert sorted(show.splitlines()) == ["PrivateDevices=no", "PrivateTmp=no"]
+
+
 def test_no_unit_failed(host: Host) -> None:
     assert host.check_output("systemctl --failed --no-legend") == ""
