@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 BOARDS = tables().boards
+FIXTURES = Path(__file__).parents[4] / "fixtures" / "gpu"
 
 
 def wishes(most: int) -> Any:
@@ -158,6 +161,23 @@ def test_what_fits_by_sum_and_not_by_place_is_refused() -> None:
         "2g.12gb and 2g.12gb+me fit into the slices of A30 24GB, but no allowed placement holds them all; take a "
         "smaller one or leave one out."
     )
+
+
+def test_an_h200_lists_what_the_table_says() -> None:
+    profiles = (FIXTURES / "nvidia-h200-580.159.04-mig-profiles.txt").read_text()
+    places = (FIXTURES / "nvidia-h200-580.159.04-mig-placements.txt").read_text()
+    placements = {
+        int(profile): (tuple(map(int, starts.split(","))), int(size))
+        for profile, starts, size in re.findall(r"Profile ID +(\d+) Placements? ?: \{([\d,]+)\}:(\d+)", places)
+    }
+    rows = re.findall(r"MIG (\S+) +(\d+) +\d+/(\d+)[^\n]+\n\|[ \d]+ (\d) +\|", profiles)
+    listed = [
+        (name, int(number), int(count), media == "1", *placements[int(number)]) for name, number, count, media in rows
+    ]
+    board = next(each for each in BOARDS if each.name == "h200-141gb")
+    table = [(each.name, each.id, each.count, each.media, each.starts, each.memory) for each in board.profiles]
+    assert listed == table
+    assert len(listed) == 7
 
 
 def test_arguments_name_profile_and_start() -> None:
