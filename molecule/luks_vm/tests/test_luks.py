@@ -105,7 +105,9 @@ def unvault(name):
 
 
 def opens(host, name, key):
-    return host.run(f"printf %s {key} | cryptsetup open --test-passphrase --key-file - {VOLUMES[name]}").rc == 0
+    # Without the plugins for tokens, or a TPM opens the volume whatever the key.
+    try_key = "cryptsetup open --test-passphrase --disable-external-tokens --key-file -"
+    return host.run(f"printf %s {key} | {try_key} {VOLUMES[name]}").rc == 0
 
 
 @pytest.mark.parametrize("name", ROTATED)
