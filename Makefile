@@ -88,7 +88,7 @@ benchmark: ## Print the benchmarks' tables (starts with new lab hosts)
 	@python tests/benchmarks/sizing.py
 
 APT := podman runc conmon netavark aardvark-dns iptables nftables mmdebstrap apt-cacher-ng nginx-light openssh-client iproute2 procps \
-	python3-venv cmake g++ make curl unzip zstd git ca-certificates
+	python3-venv cmake g++ make curl unzip zstd git gnupg ca-certificates
 APT_VM := qemu-system-x86 qemu-utils seabios swtpm fdisk e2fsprogs mmdebstrap zstd iproute2 openssh-client
 
 $(LAB)/.packages: Makefile
