@@ -50,9 +50,16 @@ module_exit(standin_exit);
 C
   echo 'obj-m := nvidia.o' >"$source/Makefile"
   printf 'PACKAGE_NAME="%s"\nPACKAGE_VERSION="%s"\nBUILT_MODULE_NAME[0]="nvidia"\nDEST_MODULE_LOCATION[0]="/updates/dkms"\nAUTOINSTALL="yes"\n' "$2" "$3" >"$source/dkms.conf"
-  printf 'MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/%s/%s/build modules"\nCLEAN="true"\n' "$2" "$3" >>"$source/dkms.conf"
+  cat >>"$source/dkms.conf" <<DKMS
+MAKE[0]="make -C \${kernel_source_dir} M=\${dkms_tree}/$2/$3/build modules"
+CLEAN="true"
+DKMS
   [ "$3" != 595.99.99 ] || echo '#error this stand-in does not build' >>"$source/nvidia.c"
-  printf '#!/bin/sh\nset -e\n[ "$1" != configure ] || /usr/lib/dkms/common.postinst %s %s\n' "$2" "$3" >"$root/DEBIAN/postinst"
+  cat >"$root/DEBIAN/postinst" <<POSTINST
+#!/bin/sh
+set -e
+[ "\$1" != configure ] || /usr/lib/dkms/common.postinst $2 $3
+POSTINST
   printf '#!/bin/sh\nset -e\ndkms remove %s/%s --all >/dev/null 2>&1 || true\n' "$2" "$3" >"$root/DEBIAN/prerm"
   chmod 755 "$root/DEBIAN/postinst" "$root/DEBIAN/prerm"
   package "$1" "$3-1" "dkms, nvidia-kernel-support (= $3-1)" "Provides: nvidia-kernel-dkms-any" "Conflicts: $5"
@@ -84,12 +91,13 @@ for v in 580.159.03 580.178.04 595.71.05 595.91.07 595.99.99 610.57.04; do
   package nvidia-fabricmanager "$v-1" ""
   package libnvidia-nscq "$v-1" ""
 done
-for b in 580:580.178.04 595:595.91.07 610:610.57.04; do pin "nvidia-driver-pinning-${b%:*}" "${b%:*}.*" "${b#*:}-1"; done
+for b in 580:580.178.04 610:610.57.04; do pin "nvidia-driver-pinning-${b%:*}" "${b%:*}.*" "${b#*:}-1"; done
 # The newest of 595 does not build; only who asks for it gets it.
-for b in 595; do pin "nvidia-driver-pinning-$b" "$b.91.*" 595.91.07-1; done
+pin nvidia-driver-pinning-595 '595.91.*' 595.91.07-1
 
 GNUPGHOME=$out/work/gpg
-mkdir -m 700 -p "$GNUPGHOME"
+mkdir -p "$GNUPGHOME"
+chmod 700 "$GNUPGHOME"
 export GNUPGHOME
 key() { gpg --batch --quiet --passphrase '' --quick-generate-key "$1 (stand-in) <$1@example.invalid>" rsa2048 sign never 2>/dev/null; }
 key good
